@@ -1,0 +1,65 @@
+"""What the tracker asks of a network, whatever runs it: pixels in, probabilities out, numpy on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from siammask.geometry import Float32, Patch, UInt8
+
+Precision = Literal["f32", "bf16"]
+Embedding = Any  # opaque to the tracker: only the engine that made it reads it
+
+
+class Response(Protocol):
+    """What one search saw. Coordinates are those of the search crop."""
+
+    @property
+    def score(self) -> Float32:
+        """(K, n, n) in [0, 1]: how likely the target is at anchor k of cell (row, col)."""
+
+    @property
+    def delta(self) -> Float32 | None:
+        """(4, K, n, n) box regression of each anchor; None for networks without a box branch."""
+
+    @property
+    def confidence(self) -> float | None:
+        """The network's own estimate in [0, 1] of the overlap of its mask with the object; None where it gives none."""
+
+    def mask(self, row: int, col: int) -> Patch | None:
+        """The mask that belongs to one cell, placed in crop pixels; None for networks without a mask branch."""
+
+    def remember(self, patch: Patch) -> Embedding | None:
+        """An embedding made of this very search with `patch` (crop pixels) as its mask; None where memory is not used."""
+
+
+class Engine(Protocol):
+    """A loaded network without memory: two targets can share it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+    def embed(self, pixels: UInt8, mask: Float32 | None, drawn: bool) -> Embedding:
+        """What must be remembered of an exemplar crop (z, z, 3) uint8 BGR.
+
+        `mask` is (m, m) in [0, 1] over the crop, None for networks that see only the crop; `drawn` is False when the
+        mask is only a filled box.
+        """
+
+    def search(self, memory: tuple[Embedding, ...], pixels: UInt8, guide: Float32 | None) -> Response:
+        """Look for the remembered target in a search crop (x, x, 3) uint8 BGR.
+
+        `guide` is the last mask as this crop sees it, (m, m) in [0, 1]; None for networks that are not guided.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How to run a network."""
+
+    engine: Literal["openvino", "torch"] = "openvino"
+    precision: Precision | None = None  # None: the variant's shipped default for this CPU
+    threads: int | None = None  # None: what the runtime takes
