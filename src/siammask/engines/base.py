@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from siammask.geometry import Float32, Patch, UInt8
 
@@ -54,6 +57,23 @@ class Engine(Protocol):
 
         `guide` is the last mask as this crop sees it, (m, m) in [0, 1]; None for networks that are not guided.
         """
+
+
+class Graphs(Protocol):
+    """A runtime holding the named graphs of one network: arrays in, arrays out.
+
+    What a network *means* is written once for each family (engines/siamese.py, engines/guided.py) as an Engine over
+    these; openvino, onnxruntime and torch are runtimes.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def precision(self) -> Precision: ...
+
+    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name. float32 and uint8 arrays, batch first; the arrays returned are the caller's to keep."""
 
 
 @dataclass(frozen=True, slots=True)
