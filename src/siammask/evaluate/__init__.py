@@ -1,0 +1,1 @@
+"""Scoring trackers on annotated video: `report.evaluate_folder` is the front door."""
