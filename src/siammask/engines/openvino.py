@@ -1,0 +1,103 @@
+"""OpenVINO as a runtime: the graphs of a network read from IR files, or given as converted models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siammask.engines.base import Precision
+from siammask.errors import MissingExtra, WeightsError
+
+try:
+    import openvino as ov
+except ImportError:
+    raise MissingExtra("Engine 'openvino'", "openvino") from None
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class OpenVinoGraphs:
+    """The graphs of one network on the CPU; see `siammask.engines.base.Graphs`.
+
+    Each graph is compiled for the very shapes it is run with (batch 1 at once, others when first met), because static
+    shapes run faster and because the correlation, whose number of groups is batch x channels, exists only so.
+    One infer request serves a compiled graph, so an object of this class belongs to one thread at a time.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        models: Mapping[str, ov.Model],
+        precision: Precision,
+        threads: int | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        self._precision = precision
+        self._models = dict(models)
+        self._core = ov.Core()
+        self._config: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": precision,  # never the runtime's default, which is bf16 where the CPU has it
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        if threads is not None:
+            self._config["INFERENCE_NUM_THREADS"] = threads
+        if cache is not None:
+            self._config["CACHE_DIR"] = str(cache)
+        self._inputs = {graph: [port.get_any_name() for port in model.inputs] for graph, model in self._models.items()}
+        self._requests: dict[tuple[str, Shapes], ov.InferRequest] = {}
+        for graph, model in self._models.items():
+            shapes = [port.get_partial_shape() for port in model.inputs]
+            if all(axis.is_static for shape in shapes for axis in list(shape)[1:]):
+                self._request(graph, tuple((1, *(axis.get_length() for axis in list(shape)[1:])) for shape in shapes))
+
+    @classmethod
+    def read(
+        cls, folder: Path, precision: Precision, threads: int | None = None, cache: Path | None = None
+    ) -> OpenVinoGraphs:
+        """Every `<graph>.xml` (and `.bin`) of a folder; raise WeightsError where one is missing or damaged."""
+        files = sorted(folder.glob("*.xml"))
+        if not files:
+            raise WeightsError(
+                f"No exported graphs (*.xml) in {folder}; export the network there (siammask.network.export), "
+                "or name another weights folder."
+            )
+        core = ov.Core()
+        models: dict[str, ov.Model] = {}
+        for file in files:
+            if not file.with_suffix(".bin").is_file():
+                raise WeightsError(
+                    f"{file.with_suffix('.bin')} is missing beside {file.name}; export the network again."
+                )
+            try:
+                models[file.stem] = core.read_model(file)
+            except RuntimeError as error:
+                first = str(error).strip().splitlines()[-1]
+                raise WeightsError(f"{file} cannot be read ({first}); export the network again.") from error
+        return cls(models, precision, threads, cache)
+
+    @property
+    def precision(self) -> Precision:
+        return self._precision
+
+    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs of one graph by name; the arrays are copies."""
+        if graph not in self._models:
+            raise WeightsError(f"These weights have no graph {graph!r}, only {', '.join(self._models)}; export again.")
+        ordered = [np.ascontiguousarray(inputs[name]) for name in self._inputs[graph]]
+        request = self._request(graph, tuple(array.shape for array in ordered))
+        result = request.infer(ordered, share_inputs=True)
+        return {port.get_any_name(): np.array(value) for port, value in result.items()}
+
+    def _request(self, graph: str, shapes: Shapes) -> ov.InferRequest:
+        """The request of a graph compiled for these input shapes."""
+        key = (graph, shapes)
+        if key not in self._requests:
+            model = self._models[graph].clone()
+            model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+            self._requests[key] = self._core.compile_model(model, "CPU", self._config).create_infer_request()
+        return self._requests[key]

@@ -1,0 +1,154 @@
+"""From torch to OpenVINO: each graph is converted, compared with torch, and only then saved."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino import opset13 as opset
+from openvino.frontend.pytorch import ConversionExtension, ModuleExtension
+from torch import Tensor, nn
+
+from siammask.engines.openvino import OpenVinoGraphs
+from siammask.engines.torch import TorchGraphs
+from siammask.errors import WeightsError
+from siammask.network.heads import Correlation
+from siammask.weights import CERTIFICATE
+
+TOLERANCE = 1e-3  # largest difference between the two runtimes in f32, relative to the output's largest value
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSpec:
+    """One graph to export.
+
+    `module.forward` takes the tensors of `example` by name (or in this order) and returns a dict that holds `outputs`.
+    Inputs and outputs are batch first; the batch is free in what is exported, all other sizes are the example's.
+    """
+
+    module: nn.Module
+    example: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+
+
+def export(graphs: Mapping[str, GraphSpec], folder: Path) -> dict[str, Any]:
+    """Write `<graph>.xml` and `.bin` (weights in float16) and `certificate.json`; return what the certificate says.
+
+    Nothing is written unless every graph agrees with torch: WeightsError names the output that does not.
+    """
+    specs = {name: _frozen(spec) for name, spec in graphs.items()}
+    models = {name: _convert(spec) for name, spec in specs.items()}
+    reference = TorchGraphs({name: spec.module for name, spec in specs.items()}, "f32")
+    ours = OpenVinoGraphs(models, "f32")
+    errors = {name: _differences(reference, ours, name, spec) for name, spec in specs.items()}
+    for graph, found in errors.items():
+        for output, error in found.items():
+            if error > TOLERANCE:
+                raise WeightsError(
+                    f"Graph {graph!r} as converted differs from torch by {error:.2g} in {output!r} "
+                    f"(allowed: {TOLERANCE:g}, relative); nothing was saved."
+                )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, model in models.items():
+        ov.save_model(model, folder / f"{name}.xml", compress_to_fp16=True)
+    saved = OpenVinoGraphs.read(folder, "f32")
+    certificate = {
+        "error_f32": errors,
+        "error_saved": {name: _differences(reference, saved, name, spec) for name, spec in specs.items()},
+        "tolerance": TOLERANCE,
+        "versions": {"openvino": ov.__version__.split("-")[0], "torch": torch.__version__, "numpy": np.__version__},
+    }
+    (folder / CERTIFICATE).write_text(json.dumps(certificate, indent=2) + "\n")
+    return certificate
+
+
+class _InOrder(nn.Module):
+    """Tracing wants tensors in order in and out; graphs take and return them by name."""
+
+    def __init__(self, spec: GraphSpec) -> None:
+        super().__init__()
+        self.module = spec.module
+        self.inputs = tuple(spec.example)
+        self.outputs = spec.outputs
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        named = self.module(**dict(zip(self.inputs, tensors, strict=True)))
+        return tuple(named[name] for name in self.outputs)
+
+
+def _frozen(spec: GraphSpec) -> GraphSpec:
+    """The same graph as a copy in float32 on the CPU, in evaluation mode; the caller's module stays as it is."""
+    example = {name: tensor.detach().cpu() for name, tensor in spec.example.items()}
+    return GraphSpec(copy.deepcopy(spec.module).cpu().float().eval(), example, spec.outputs)
+
+
+def _convert(spec: GraphSpec) -> ov.Model:
+    """The graph as an OpenVINO model with named inputs and outputs and a free batch."""
+    with warnings.catch_warnings():
+        # torch announces torch.export; its programs cannot hold a number of groups that depends on the batch
+        warnings.filterwarnings("ignore", message=r".*torch\.jit\..* is deprecated", category=DeprecationWarning)
+        with torch.inference_mode():
+            model = ov.convert_model(
+                _InOrder(spec),
+                example_input=tuple(spec.example.values()),
+                input=[ov.PartialShape([-1, *tensor.shape[1:]]) for tensor in spec.example.values()],
+                extension=[
+                    ModuleExtension(Correlation, "Correlation"),
+                    ConversionExtension("Correlation", _correlation),
+                ],
+            )
+    for port, name in zip(model.inputs, spec.example, strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().set_friendly_name(name)
+    for port, name in zip(model.outputs, spec.outputs, strict=True):
+        port.get_tensor().set_names({name})
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _correlation(context: Any) -> Any:
+    """`heads.Correlation` in OpenVINO's operations, with the batch left free."""
+    pixels, kernel = context.get_input(0), context.get_input(1)
+    _, channels, height, width = (axis.get_length() if axis.is_static else -1 for axis in pixels.get_partial_shape())
+    rows, columns = (axis.get_length() for axis in list(kernel.get_partial_shape())[2:])
+    one_picture = opset.reshape(pixels, np.array([1, -1, height, width]), False)
+    kernels = opset.reshape(kernel, np.array([-1, 1, 1, rows, columns]), False)
+    response = opset.group_convolution(one_picture, kernels, [1, 1], [0, 0], [0, 0], [1, 1])
+    shape = np.array([-1, channels, height - rows + 1, width - columns + 1])
+    return opset.reshape(response, shape, False).outputs()
+
+
+def _differences(reference: TorchGraphs, ours: OpenVinoGraphs, graph: str, spec: GraphSpec) -> dict[str, float]:
+    """Largest difference of each output over the example and random inputs in batches of 1 and 2, relative."""
+    random = np.random.default_rng(0)
+    example = {name: tensor.numpy() for name, tensor in spec.example.items()}
+    batches = [example, *({name: _random(value, n, random) for name, value in example.items()} for n in (1, 2))]
+    worst = dict.fromkeys(spec.outputs, 0.0)
+    for inputs in batches:
+        want, have = reference.run(graph, inputs), ours.run(graph, inputs)
+        for name in spec.outputs:
+            worst[name] = max(worst[name], _difference(want[name], have[name]))
+    return worst
+
+
+def _difference(want: np.ndarray, have: np.ndarray) -> float:
+    """Largest difference over the largest value; infinite where shapes differ or a value is not finite."""
+    if want.shape != have.shape or not (np.isfinite(want).all() and np.isfinite(have).all()):
+        return float("inf")
+    return float(np.abs(want - have).max() / max(np.abs(want).max(), 1e-12))
+
+
+def _random(example: np.ndarray, batch: int, random: np.random.Generator) -> np.ndarray:
+    """(batch, ...) of the example's kind: pixels are drawn, floats are the example's own values in another order."""
+    shape = (batch, *example.shape[1:])
+    if example.dtype == np.uint8:
+        return random.integers(0, 256, shape, np.uint8)
+    return random.choice(example.ravel(), shape).astype(example.dtype)

@@ -1,0 +1,43 @@
+"""Where the weights are: in the package (`weights/<variant>/`), or where the user says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from siammask.errors import WeightsError
+
+SHIPPED = Path(__file__).with_name("weights")
+CHECKPOINT = "weights.safetensors"
+CERTIFICATE = "certificate.json"
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the variants whose weights are in this package."""
+    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{CERTIFICATE}")))
+
+
+def folder(variant: str, given: Path | None = None) -> Path:
+    """The folder with the exported graphs of a variant; raise WeightsError, saying what to do, where there is none."""
+    path = SHIPPED / variant if given is None else Path(given)
+    if path.is_dir():
+        return path
+    raise WeightsError(_missing(variant, path, given, "a folder with exported graphs (*.xml)"))
+
+
+def checkpoint(variant: str, given: Path | None = None) -> Path:
+    """The checkpoint of a variant: `weights.safetensors` in its folder, or the very file that is `given`."""
+    path = SHIPPED / variant if given is None else Path(given)
+    file = path / CHECKPOINT if path.is_dir() or given is None else path
+    if file.is_file():
+        return file
+    raise WeightsError(_missing(variant, file, given, "a checkpoint (.safetensors), or a folder that holds one"))
+
+
+def _missing(variant: str, looked_for: Path, given: Path | None, wanted: str) -> str:
+    if given is not None:
+        return f"No weights of {variant!r} at {looked_for}; give the path of {wanted}."
+    names = ", ".join(shipped()) or "none"
+    return (
+        f"The package holds no weights of {variant!r} for this engine (looked for {looked_for}; models shipped with "
+        f"weights: {names}); give the path of {wanted}."
+    )

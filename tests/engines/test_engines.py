@@ -1,0 +1,70 @@
+"""Which runtime, family and precision `open_engine` picks, and what it says where it cannot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from siammask import engines
+from siammask.engines import EngineOptions, open_engine, pick_precision
+from siammask.errors import InputError, WeightsError
+from siammask.variants import variant
+
+
+def test_precision_is_bf16_only_where_the_cpu_computes_in_it(monkeypatch):
+    for features, default in (({"avx512f"}, "f32"), ({"avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16"), ((), "f32")):
+        monkeypatch.setattr(engines, "cpu_features", lambda features=features: frozenset(features))
+        assert pick_precision(None) == default
+        assert pick_precision("f32") == "f32"
+
+
+def test_bf16_on_a_cpu_without_it_is_refused(monkeypatch):
+    monkeypatch.setattr(engines, "cpu_features", frozenset)
+    with pytest.raises(InputError, match=r"bf16 needs a CPU with avx512_bf16 or amx_bf16.*use f32"):
+        pick_precision("bf16")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (EngineOptions(engine="tensorrt"), "'tensorrt'; choose openvino or torch"),  # type: ignore[arg-type]
+        (EngineOptions(precision="f16"), "'f16' is unknown; choose f32 or bf16"),  # type: ignore[arg-type]
+        (EngineOptions(threads=0), "threads is 0"),
+    ],
+)
+def test_options_that_do_not_exist(options, says):
+    with pytest.raises(InputError, match=says):
+        open_engine(variant("siammask"), options)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_weights_that_are_not_there(tmp_path, engine):
+    if engine == "torch":
+        pytest.importorskip("torch", reason="the torch engine needs the extra 'train'")
+    with pytest.raises(WeightsError, match=r"'siammask'.*nowhere.*give the path"):
+        open_engine(variant("siammask"), EngineOptions(engine=engine, precision="f32"), tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("runtime", "extra"), [("openvino", "openvino"), ("torch", "train")])
+def test_a_runtime_that_is_not_installed_names_the_extra(runtime, extra):
+    code = f"""
+import sys
+sys.modules[{runtime!r}] = None
+from siammask.engines import EngineOptions, open_engine
+from siammask.errors import MissingExtra
+from siammask.variants import variant
+try:
+    open_engine(variant("siammask"), EngineOptions(engine={runtime!r}, precision="f32"))
+except MissingExtra as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == f"Engine {runtime!r} needs an extra: pip install 'siammask[{extra}]'."
+
+
+def test_importing_engines_loads_no_runtime():
+    code = "import sys, siammask.engines; print(sorted({'torch', 'openvino'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,99 @@
+"""OpenVINO runs graphs by name, in the precision that is asked for, and says what is wrong with files."""
+
+from __future__ import annotations
+
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as opset
+
+from siammask.engines import pick_precision
+from siammask.engines.openvino import OpenVinoGraphs
+from siammask.errors import WeightsError
+
+WEIGHTS = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
+
+
+def model() -> ov.Model:
+    """y = x W, x (N, 256)."""
+    x = opset.parameter([-1, 256], np.float32, name="x")
+    x.output(0).get_tensor().set_names({"x"})
+    y = opset.matmul(x, opset.constant(WEIGHTS), False, False)
+    y.output(0).get_tensor().set_names({"y"})
+    return ov.Model([opset.result(y)], [x])
+
+
+def inputs(batch: int = 1) -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(1).standard_normal((batch, 256)).astype(np.float32)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    ov.save_model(model(), tmp_path / "net.xml", compress_to_fp16=False)
+    return tmp_path
+
+
+def test_graphs_of_a_folder_run_with_any_batch(folder):
+    graphs = OpenVinoGraphs.read(folder, "f32", threads=1)
+    for batch in (1, 3, 1):
+        given = inputs(batch)
+        np.testing.assert_allclose(graphs.run("net", given)["y"], given["x"] @ WEIGHTS, rtol=1e-4, atol=1e-4)
+
+
+def test_outputs_belong_to_the_caller(folder):
+    graphs = OpenVinoGraphs.read(folder, "f32", threads=1)
+    first = graphs.run("net", inputs())["y"]
+    kept = first.copy()
+    graphs.run("net", {"x": np.zeros((1, 256), np.float32)})
+    np.testing.assert_array_equal(first, kept)
+    first[:] = 0  # and may be written to
+
+
+def test_strided_inputs_are_read_as_they_look(folder):
+    graphs = OpenVinoGraphs.read(folder, "f32", threads=1)
+    x = inputs()["x"]
+    np.testing.assert_array_equal(
+        graphs.run("net", {"x": x[:, ::-1]})["y"], graphs.run("net", {"x": x[:, ::-1].copy()})["y"]
+    )
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_precision_is_what_is_asked_for(folder, precision):
+    if precision == "bf16" and pick_precision(None) != "bf16":
+        pytest.skip("this CPU does not compute in bf16")
+    graphs = OpenVinoGraphs.read(folder, precision, threads=1)
+    assert graphs.precision == precision
+    (request,) = graphs._requests.values()
+    compiled = request.get_compiled_model()
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == {"f32": ov.Type.f32, "bf16": ov.Type.bf16}[precision]
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_folder_without_graphs(tmp_path):
+    with pytest.raises(WeightsError, match=r"No exported graphs \(\*.xml\).*export"):
+        OpenVinoGraphs.read(tmp_path, "f32")
+
+
+def test_half_a_graph(folder):
+    (folder / "net.bin").unlink()
+    with pytest.raises(WeightsError, match=r"net\.bin is missing"):
+        OpenVinoGraphs.read(folder, "f32")
+
+
+def test_damaged_graph(folder):
+    text = (folder / "net.xml").read_text()
+    (folder / "net.xml").write_text(text[: len(text) // 2])
+    with pytest.raises(WeightsError, match=r"net\.xml cannot be read"):
+        OpenVinoGraphs.read(folder, "f32")
+
+
+def test_truncated_weights(folder):
+    data = (folder / "net.bin").read_bytes()
+    (folder / "net.bin").write_bytes(data[:100])
+    with pytest.raises(WeightsError, match=r"net\.xml cannot be read"):
+        OpenVinoGraphs.read(folder, "f32")
+
+
+def test_unknown_graph(folder):
+    with pytest.raises(WeightsError, match="no graph 'refine', only net"):
+        OpenVinoGraphs.read(folder, "f32").run("refine", inputs())

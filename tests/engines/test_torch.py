@@ -1,0 +1,51 @@
+"""torch as a runtime: names in, names out, float32 arrays in either precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the torch engine needs the extra 'train'")
+from torch import Tensor, nn  # noqa: E402
+
+from siammask.engines.torch import TorchGraphs  # noqa: E402
+from siammask.errors import WeightsError  # noqa: E402
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 8)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"y": self.dropout(self.linear(x))}
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(0)
+    return Net()
+
+
+def test_runs_in_evaluation_mode_and_leaves_arrays_to_the_caller(net):
+    graphs = TorchGraphs({"net": net}, "f32", threads=1)
+    x = np.ones((2, 64), np.float32)
+    first = graphs.run("net", {"x": x})["y"]
+    np.testing.assert_array_equal(first, graphs.run("net", {"x": x})["y"])
+    np.testing.assert_allclose(
+        first, x @ net.linear.weight.detach().numpy().T + net.linear.bias.detach().numpy(), rtol=1e-5
+    )
+    first[:] = 0
+
+
+def test_bf16_is_coarser_and_comes_back_as_float32(net):
+    x = {"x": np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32)}
+    full, half = (TorchGraphs({"net": net}, precision, threads=1).run("net", x)["y"] for precision in ("f32", "bf16"))
+    assert half.dtype == np.float32
+    assert 0 < np.abs(full - half).max() < 0.03
+
+
+def test_unknown_graph(net):
+    with pytest.raises(WeightsError, match="no graph 'refine', only net"):
+        TorchGraphs({"net": net}, "f32").run("refine", {})

@@ -1,0 +1,92 @@
+"""Graphs come out of export as they went in, in both runtimes and for any batch; a graph that does not is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="exporting needs the extra 'train'")
+from torch import Tensor, nn  # noqa: E402
+
+from siammask.engines.openvino import OpenVinoGraphs  # noqa: E402
+from siammask.engines.torch import TorchGraphs  # noqa: E402
+from siammask.errors import WeightsError  # noqa: E402
+from siammask.network.export import GraphSpec, export  # noqa: E402
+from siammask.network.heads import Correlation  # noqa: E402
+
+
+class Tiny(nn.Module):
+    """uint8 pixels and a kernel in, two outputs of different ranks out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.correlation = Correlation()
+
+    def forward(self, pixels: Tensor, kernel: Tensor) -> dict[str, Tensor]:
+        features = self.conv(pixels.permute(0, 3, 1, 2).float() / 255)
+        response = self.correlation(features, kernel)
+        return {"response": response, "mean": response.mean((1, 2, 3)), "unused": features}
+
+
+def spec(module: nn.Module | None = None) -> GraphSpec:
+    torch.manual_seed(0)
+    example = {"pixels": torch.randint(0, 256, (1, 16, 16, 3), dtype=torch.uint8), "kernel": torch.randn(1, 4, 3, 3)}
+    return GraphSpec(module or Tiny(), example, ("response", "mean"))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_both_runtimes_agree_after_saving(tmp_path, batch):
+    given = spec()
+    export({"tiny": given}, tmp_path)
+    random = np.random.default_rng(1)
+    inputs = {
+        "kernel": random.standard_normal((batch, 4, 3, 3), np.float32),  # in another order than the graph's own
+        "pixels": random.integers(0, 256, (batch, 16, 16, 3), np.uint8),
+    }
+    have = OpenVinoGraphs.read(tmp_path, "f32", threads=1).run("tiny", inputs)
+    want = TorchGraphs({"tiny": given.module}, "f32", threads=1).run("tiny", inputs)
+    assert have.keys() == {"response", "mean"}
+    for name, values in have.items():
+        assert values.shape == want[name].shape
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(
+            values, want[name], atol=2e-3 * np.abs(want[name]).max()
+        )  # weights are kept in float16
+
+
+def test_certificate_says_errors_and_versions(tmp_path):
+    said = export({"tiny": spec()}, tmp_path)
+    assert json.loads((tmp_path / "certificate.json").read_text()) == said
+    assert said["error_f32"]["tiny"]["response"] < 1e-5
+    assert 0 < said["error_saved"]["tiny"]["response"] < 2e-3
+    assert said["versions"].keys() == {"openvino", "torch", "numpy"}
+
+
+class BatchInside(Tiny):
+    """What tracing gets wrong: a value of the example (its batch) becomes part of the graph."""
+
+    def forward(self, pixels: Tensor, kernel: Tensor) -> dict[str, Tensor]:
+        return {name: value + 1.0 * len(pixels) for name, value in super().forward(pixels, kernel).items()}
+
+
+class Broken(Tiny):
+    def forward(self, pixels: Tensor, kernel: Tensor) -> dict[str, Tensor]:
+        return {name: torch.log(-1 - value.abs()) for name, value in super().forward(pixels, kernel).items()}
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the tracer sees it too, and only warns
+@pytest.mark.parametrize("module", [BatchInside, Broken])
+def test_a_graph_that_differs_is_not_saved(tmp_path, module):
+    with pytest.raises(WeightsError, match=r"'tiny'.*'response'.*nothing was saved"):
+        export({"tiny": spec(module())}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_module_is_left_as_it_was(tmp_path):
+    module = Tiny().train().double()
+    export({"tiny": spec(module)}, tmp_path)
+    assert module.training
+    assert module.conv.weight.dtype == torch.float64
