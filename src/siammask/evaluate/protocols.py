@@ -130,12 +130,12 @@ def success_curve(truth: Float64, predicted: Float64) -> Float64:
     """Share of frames with an overlap strictly above 0, 0.05 .. 1 (21,); a perfect tracker has 20 ones and a zero."""
     _check(truth, predicted)
     iou = np.where((truth[:, 2:] > 0).all(axis=1), box_iou(truth, predicted), -1)
-    return (iou[None] > SUCCESS_THRESHOLDS[:, None]).mean(axis=1)
+    return np.asarray(np.mean(iou[None] > SUCCESS_THRESHOLDS[:, None], axis=1))
 
 
 def precision_curve(error: Float64, thresholds: Float64) -> Float64:
     """Share of frames whose error (N,) is at most each threshold."""
-    return (error[None] <= thresholds[:, None]).mean(axis=1)
+    return np.asarray(np.mean(error[None] <= thresholds[:, None], axis=1))
 
 
 def centre_error(truth: Float64, predicted: Float64) -> Float64:

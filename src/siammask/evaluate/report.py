@@ -103,11 +103,11 @@ class Report:
         for heading in ("frames", "J", "F", "success AUC", "precision", "ms"):
             table.add_column(heading, justify="right")
         for s in self.sequences:
-            j, f = (s.region, s.contour)
+            j, f = (None if figure is None else figure.mean for figure in (s.region, s.contour))
             table.add_row(
                 s.name,
                 str(s.frames),
-                *(_digits(v) for v in (j and j.mean, f and f.mean, s.boxes.success_auc, s.boxes.precision)),
+                *(_digits(v) for v in (j, f, s.boxes.success_auc, s.boxes.precision)),
                 _spread(s.ms),
             )
         table.add_section()

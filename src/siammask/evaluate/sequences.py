@@ -52,7 +52,7 @@ class Sequence:
         if self.masks is None:
             raise MediaError(f"Sequence {self.name} has boxes but no masks.")
         values = read_indexed_png(self.masks[frame])
-        return values != 0 if self.index is None else values == self.index
+        return np.asarray(values != 0 if self.index is None else values == self.index)
 
 
 def visible(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -73,9 +73,7 @@ def find_sequences(folder: str | Path) -> tuple[Sequence, ...]:
     root = Path(folder)
     if not root.is_dir():
         raise MediaError(f"{root} is not a folder; give a folder of sources, of sequences, or one sequence.")
-    places = [
-        place for pattern in (".", "*", "*/*") for place in sorted(root.glob(pattern)) if (place / "frames").is_dir()
-    ]
+    places = [p for p in (root, *sorted(root.glob("*")), *sorted(root.glob("*/*"))) if (p / "frames").is_dir()]
     found = tuple(sequence for place in places for sequence in _sequences_at(place, root))
     if not found:
         raise MediaError(f"{root} holds no sequence; expected <sequence>/frames/ with masks/ or boxes.txt beside it.")
@@ -99,7 +97,8 @@ def read_indexed_png(path: str | Path) -> UInt8:
             f"Mask {path} is a {frame.format.name} picture; expected one 8-bit value a pixel (indexed or grey)."
         )
     plane = frame.planes[0]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: frame.height, : frame.width].copy()
+    values = np.asarray(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # rows may be padded
+    return values[: frame.height, : frame.width].copy()
 
 
 def _sequences_at(place: Path, root: Path) -> Iterator[Sequence]:
