@@ -93,17 +93,37 @@ class RotatedBox:
         a, b = math.sin(turn) * 0.5, math.cos(turn) * 0.5
         x0, y0 = self.cx - a * self.h - b * self.w, self.cy + b * self.h - a * self.w
         x1, y1 = self.cx + a * self.h - b * self.w, self.cy - b * self.h - a * self.w
-        return np.array([[x0, y0], [x1, y1], [2 * self.cx - x0, 2 * self.cy - y0], [2 * self.cx - x1, 2 * self.cy - y1]])
+        x2, y2 = 2 * self.cx - x0, 2 * self.cy - y0
+        x3, y3 = 2 * self.cx - x1, 2 * self.cy - y1
+        return np.array([[x0, y0], [x1, y1], [x2, y2], [x3, y3]])
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """The square window of the frame with corner (x, y) and `side` whole pixels, seen as size x size pixels."""
+    """The square window of the frame with corner (x, y) and `side` whole pixels, seen as size x size pixels.
+
+    `nominal` is the corner before it was rounded to whole pixels. The released code reads at the rounded corner and
+    places what it draws by the unrounded one; None (all other crops) means that both are the same.
+    """
 
     x: int
     y: int
     side: int
     size: int
+    nominal: tuple[float, float] | None = None
+
+    @classmethod
+    def around(cls, cx: float, cy: float, side: float, size: int, least: int = 16) -> Crop:
+        """The crop with its centre nearest to (cx, cy): side rounded to whole pixels, and at least `least`."""
+        whole = max(least, round(side))
+        return cls(round(cx - whole / 2), round(cy - whole / 2), whole, size)
+
+    @classmethod
+    def released(cls, cx: float, cy: float, side: float, size: int) -> Crop:
+        """The crop as the released code reads it: each rounding is its own (Python's round: half to even)."""
+        whole = round(side)
+        half = (whole + 1) / 2  # quirk: half a pixel more than half the side
+        return cls(round(cx - half), round(cy - half), whole, size, (cx - whole / 2, cy - whole / 2))
 
     @property
     def scale(self) -> float:
@@ -129,22 +149,33 @@ class Crop:
             return np.ascontiguousarray(window)
         return cv2.resize(window, (self.size, self.size))  # type: ignore[return-value]
 
+    @property
+    def place(self) -> Box:
+        """The window itself, on the frame."""
+        x, y = self.corner
+        return Box.from_xywh(x, y, self.side, self.side)
+
+    @property
+    def corner(self) -> tuple[float, float]:
+        """Left, top of the window by which drawings are placed: `nominal`, where there is one."""
+        return self.nominal or (float(self.x), float(self.y))
+
     def to_crop(self, box: Box) -> Box:
         """A box on the frame, in crop pixels."""
-        s = self.scale
-        return Box((box.cx - self.x) * s, (box.cy - self.y) * s, box.w * s, box.h * s)
+        (x, y), s = self.corner, self.scale
+        return Box((box.cx - x) * s, (box.cy - y) * s, box.w * s, box.h * s)
 
     def to_frame(self, box: Box) -> Box:
         """A box in crop pixels, on the frame."""
-        s = self.scale
-        return Box(box.cx / s + self.x, box.cy / s + self.y, box.w / s, box.h / s)
+        (x, y), s = self.corner, self.scale
+        return Box(box.cx / s + x, box.cy / s + y, box.w / s, box.h / s)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
     """What the network drew: `values` (m, m) float32 in [0, 1] spread over the rectangle `place`.
 
-    `place` is in the pixels of whatever the patch lies on: crop pixels as it leaves an engine, frame pixels in a result.
+    `place` is in pixels of whatever the patch lies on: crop pixels as it leaves an engine, frame pixels in a result.
     `alignment` says how values meet pixels: "exact" (cell centres), or "released" (the released paste, which stretches
     the map by (out - 1) / size and so pulls absolute x, y by (W - 1) / W).
     """
@@ -157,6 +188,10 @@ class Patch:
         """The same patch, placed on the frame its crop was read from."""
         return Patch(self.values, crop.to_frame(self.place), self.alignment)
 
+    def in_crop(self, crop: Crop) -> Patch:
+        """The same patch (on the frame), placed in crop pixels: the way back of `on_frame`."""
+        return Patch(self.values, crop.to_crop(self.place), self.alignment)
+
     def paste(self, width: int, height: int) -> Float32:
         """Probability (height, width) on the whole frame, bilinear; 0 outside the patch."""
         out = np.zeros((height, width), np.float32)
@@ -166,34 +201,97 @@ class Patch:
 
     def window(self, width: int, height: int) -> tuple[int, int, Float32]:
         """The part of `paste` that can be non-zero: (x0, y0, values (h, w)); touches only that part."""
-        x, y, w, h = self.place.xywh
-        x0, y0 = max(0, math.floor(x)), max(0, math.floor(y))
-        x1, y1 = min(width, math.ceil(x + w)), min(height, math.ceil(y + h))
+        across, down = self._axis(0, width), self._axis(1, height)
+        x0, x1 = across.reach(self.values.shape[1], width)
+        y0, y1 = down.reach(self.values.shape[0], height)
         if x1 <= x0 or y1 <= y0:
             return 0, 0, np.zeros((0, 0), np.float32)
-        return x0, y0, self._sample(x0, y0, x1 - x0, y1 - y0, 1.0, 1.0)
+        if self.alignment == "exact":
+            return x0, y0, _sample(self.values, across.shifted(x0), down.shifted(y0), x1 - x0, y1 - y0)
+        # quirk: outside the map is -1, so the rim falls off faster than to 0
+        values = _sample(self.values, across.shifted(x0), down.shifted(y0), x1 - x0, y1 - y0, outside=-1.0)
+        return x0, y0, np.maximum(values, 0.0, out=values)
 
     def seen_by(self, crop: Crop, size: int) -> Float32:
         """The patch (on the frame) as `crop` would see it on a (size, size) grid; 0 where the patch does not reach."""
-        step = crop.side / size
-        return self._sample(crop.x, crop.y, size, size, step, step)
+        return self.seen_in(crop.place, size)
 
-    def _sample(self, x0: float, y0: float, columns: int, rows: int, step_x: float, step_y: float) -> Float32:
-        """Values at pixel centres x0 + (j + .5) step_x, y0 + (i + .5) step_y, bilinear, 0 outside."""
-        m_h, m_w = self.values.shape
+    def seen_in(self, place: Box, size: int) -> Float32:
+        """The patch as a (size, size) grid over the rectangle `place` (same pixels as the patch's own) would see it."""
         x, y, w, h = self.place.xywh
-        ax, ay = step_x * m_w / w, step_y * m_h / h
-        bx = (x0 + 0.5 * step_x - x) * m_w / w - 0.5
-        by = (y0 + 0.5 * step_y - y) * m_h / h - 0.5
-        turn = np.array([[ax, 0, bx], [0, ay, by]], np.float64)
-        return cv2.warpAffine(  # type: ignore[return-value]
-            self.values,
-            turn,
-            (columns, rows),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=0,
-        )
+        values = self.values
+        m_h, m_w = values.shape
+        step_x, step_y = place.w / size, place.h / size
+        fewer_w, fewer_h = max(1, round(w / step_x)), max(1, round(h / step_y))
+        if m_w >= 2 * fewer_w or m_h >= 2 * fewer_h:  # bilinear sampling would step over values: average them first
+            values = cv2.resize(values, (min(m_w, fewer_w), min(m_h, fewer_h)), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            m_h, m_w = values.shape
+        across = _Axis(step_x * m_w / w, (place.x + 0.5 * step_x - x) * m_w / w - 0.5)
+        down = _Axis(step_y * m_h / h, (place.y + 0.5 * step_y - y) * m_h / h - 0.5)
+        return _sample(values, across, down, size, size)
+
+    def cut_to(self, box: Box) -> Patch:
+        """The patch with 0 outside `box` (in the patch's own pixels); cells half inside keep their share."""
+        return Patch(self.values * _coverage(box, self.place, self.values.shape), self.place, self.alignment)
+
+    def _axis(self, axis: Literal[0, 1], length: int) -> _Axis:
+        """Where in the map each pixel of a frame `length` pixels long falls, across (0) or down (1)."""
+        start, extent = (self.place.x, self.place.w) if axis == 0 else (self.place.y, self.place.h)
+        cells = self.values.shape[1 - axis] / extent
+        if self.alignment == "exact":
+            return _Axis(cells, (0.5 - start) * cells - 0.5)
+        # quirk: pixel indices meet map indices (no half pixels), and absolute x is pulled by (W - 1) / W
+        return _Axis(cells * length / max(1, length - 1), -start * cells)
+
+
+def filled(box: Box, place: Box, size: int) -> Patch:
+    """A box as the mask of itself: (size, size) over `place`, each cell holding the share of it that the box covers."""
+    return Patch(_coverage(box, place, (size, size)), place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Map index of pixel j: step * j + start."""
+
+    step: float
+    start: float
+
+    def shifted(self, pixels: int) -> _Axis:
+        """The same map with pixel 0 moved to `pixels`."""
+        return _Axis(self.step, self.start + self.step * pixels)
+
+    def reach(self, cells: int, length: int) -> tuple[int, int]:
+        """The pixels [first, last) of a frame that lie on a map of `cells` values (half a cell more at either end)."""
+        first, last = (-0.5 - self.start) / self.step, (cells - 0.5 - self.start) / self.step
+        return max(0, math.ceil(first)), min(length, math.floor(last) + 1)
+
+
+def _sample(values: Float32, across: _Axis, down: _Axis, columns: int, rows: int, outside: float = 0.0) -> Float32:
+    """Values (rows, columns) at the given map indices, bilinear, fading to `outside` one cell beyond the rim."""
+    turn = np.array([[across.step, 0, across.start], [0, down.step, down.start]], np.float64)
+    return cv2.warpAffine(  # type: ignore[return-value]
+        values,
+        turn,
+        (columns, rows),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=outside,
+    )
+
+
+def _coverage(box: Box, place: Box, shape: tuple[int, ...]) -> Float32:
+    """Share in [0, 1] of each cell of a (rows, columns) grid over `place` that lies in `box`."""
+    rows = _overlap(box.y, box.y + box.h, place.y, place.h, shape[0])
+    columns = _overlap(box.x, box.x + box.w, place.x, place.w, shape[1])
+    return np.outer(rows, columns).astype(np.float32)
+
+
+def _overlap(first: float, last: float, start: float, extent: float, cells: int) -> NDArray[np.float64]:
+    """Share in [0, 1] of each of `cells` equal parts of [start, start + extent] that lies in [first, last]."""
+    edges = np.clip((np.array([first, last]) - start) * cells / extent, 0, cells)
+    index = np.arange(cells)
+    share: NDArray[np.float64] = np.clip(edges[1] - index, 0, 1) - np.clip(edges[0] - index, 0, 1)
+    return share
 
 
 def context_side(box: Box, context: float = 0.5) -> float:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol, cast
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siammask import anchors
 from siammask.engines.base import Response
-from siammask.geometry import Box, Crop, Patch
+from siammask.geometry import Box, Crop, Float32, Patch, context_side
 from siammask.variants import SearchSettings, Variant
 
 if TYPE_CHECKING:
     from siammask.tracker import TrackerState
+
+Float = NDArray[np.float64]
+Int32 = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +32,15 @@ class Found:
     row: int
     col: int
     index: int = 0  # which of the crops looked at
+    peak: tuple[float, float] | None = None  # x, y on the frame of the best cell
+    visible: bool = True  # False: the target seems not to be there
 
 
 class Locator(Protocol):
     """How one kind of head is searched with. Pure: the same state and response give the same answer."""
 
-    settings: SearchSettings
+    @property
+    def settings(self) -> SearchSettings: ...
 
     def exemplar(self, box: Box) -> Crop:
         """The crop to remember the target by."""
@@ -43,4 +56,293 @@ class Locator(Protocol):
 
 
 def locator_for(variant: Variant) -> Locator:
-    raise NotImplementedError
+    """The locator of a variant's locate head, with its search settings."""
+    if variant.locate == "rpn":
+        return AnchorLocator(variant.search)
+    if variant.locate == "score":
+        return PeakLocator(variant.search)
+    return GuidedLocator(variant.search)
+
+
+@dataclass(frozen=True, slots=True)
+class GuidedLocator:
+    """For networks that see the last mask: the box is that of the part of the mask that is the target."""
+
+    settings: SearchSettings
+
+    def exemplar(self, box: Box) -> Crop:
+        """Cut by the same rule as a search crop, so the network sees both at one scale."""
+        return self._crop(box, (0.0, 0.0), 1.0)
+
+    def crops(self, state: TrackerState) -> tuple[Crop, ...]:
+        """One crop about the last box, moved on by its velocity, wider the longer the target is not seen."""
+        return (self._crop(state.box, state.velocity, widening(state.unsure, self.settings)),)
+
+    def find(self, state: TrackerState, crops: tuple[Crop, ...], responses: tuple[Response, ...]) -> Found:
+        """The cell of the highest score; the box stays the last one until the mask is drawn."""
+        (crop,), (response,) = crops, responses
+        score = response.score.max(axis=0)
+        row, col = _argmax(score)
+        value = float(score[row, col]) if response.confidence is None else response.confidence
+        cell = crop.side / score.shape[0]
+        peak = (crop.place.x + (col + 0.5) * cell, crop.place.y + (row + 0.5) * cell)
+        return Found(state.box, value, row, col, peak=peak, visible=value >= self.settings.lost_score)
+
+    def settle(self, state: TrackerState, found: Found, patch: Patch | None) -> tuple[Found, Patch | None]:
+        return settle_on_mask(state, found, patch, self.settings)
+
+    def _crop(self, box: Box, velocity: tuple[float, float], widen: float) -> Crop:
+        s = self.settings
+        x, y = box.cx + s.velocity_gain * velocity[0], box.cy + s.velocity_gain * velocity[1]
+        return Crop.around(x, y, s.window_factor * context_side(box, s.context) * widen, s.search_size)
+
+
+def widening(unsure: int, s: SearchSettings) -> float:
+    """Factor on the side of the search region after `unsure` frames without the target; 1 while it is seen."""
+    return min(s.max_widen, 1 + s.widen_per_frame * unsure)
+
+
+def settle_on_mask(
+    state: TrackerState, found: Found, patch: Patch | None, s: SearchSettings
+) -> tuple[Found, Patch | None]:
+    """The box follows the mask: min-max box of the chosen part, one step at a time, its centre on the frame.
+
+    Without a mask, or with a score too low, the target is not visible and its box stays where it was.
+    """
+    chosen = None if patch is None else choose_part(patch, state.patch, found.peak, s)
+    if chosen is None:
+        return replace(found, box=state.box, visible=False), patch
+    part, box = chosen
+    if not found.visible:
+        return replace(found, box=state.box), part
+    return replace(found, box=_centre_on_frame(limit_step(state.box, box, s.max_size_step), state.size)), part
+
+
+def choose_part(
+    patch: Patch, last: Patch | None, peak: tuple[float, float] | None, s: SearchSettings
+) -> tuple[Patch, Box] | None:
+    """The part of a drawn patch that is the target, everything else zeroed, and its box; None where nothing is drawn.
+
+    Of the connected parts above the threshold the heaviest is chosen: probability mass weighted by the share that the
+    last mask saw and by the best score cell. Other parts stay when they are large and near enough to be the same object
+    behind an occluder.
+    """
+    binary = (patch.values > s.mask_threshold).view(np.uint8)
+    count, drawn, boxes, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
+    labels, stats = cast(Int32, drawn), cast(Int32, boxes)  # stats: x, y, w, h, area of each part
+    if count < 2:
+        return None
+    if count == 2:
+        return patch, _place_box(patch, patch.values, stats[1], s.mask_threshold)
+    index = labels.ravel()
+    mass = np.bincount(index, weights=patch.values.ravel(), minlength=count)
+    weight = mass * s.mass_weight
+    if last is not None:
+        seen = last.seen_in(patch.place, patch.values.shape[0])
+        shared = np.bincount(index, weights=(patch.values * seen).ravel(), minlength=count)
+        weight += s.overlap_weight * shared
+    on_peak = None if peak is None else _label_at(labels, patch.place, peak)
+    if on_peak:
+        weight[on_peak] += s.peak_weight * mass[on_peak]
+    best = 1 + int(np.argmax(weight[1:]))
+    keep = [k for k in range(1, count) if k == best or _belongs(stats[k], stats[best], s)]
+    dropped = np.ones(count, np.bool_)
+    dropped[[0, *keep]] = False
+    values = np.where(dropped[labels], np.float32(0), patch.values)
+    part = replace(patch, values=values)
+    return part, _place_box(part, values, _union(stats[keep]), s.mask_threshold)
+
+
+def limit_step(last: Box, new: Box, factor: float) -> Box:
+    """`new` with neither side more than `factor` times longer or shorter than in `last`."""
+    w = min(max(new.w, last.w / factor), last.w * factor)
+    h = min(max(new.h, last.h / factor), last.h * factor)
+    return Box(new.cx, new.cy, w, h)
+
+
+def _belongs(part: Int32, chosen: Int32, s: SearchSettings) -> bool:
+    """Is this part (a row of component stats: x, y, w, h, area) large and near enough to be of the chosen one?"""
+    if part[4] < s.part_area * chosen[4]:
+        return False
+    gaps = [max(part[a], chosen[a]) - min(part[a] + part[a + 2], chosen[a] + chosen[a + 2]) for a in (0, 1)]
+    return bool(max(gaps) <= s.part_gap * max(chosen[2], chosen[3]))
+
+
+def _union(stats: Int32) -> Int32:
+    """x, y, w, h of the rectangle around rows of component stats."""
+    first = stats[:, :2].min(axis=0)
+    return np.concatenate((first, (stats[:, :2] + stats[:, 2:4]).max(axis=0) - first))
+
+
+def _label_at(labels: Int32, place: Box, point: tuple[float, float]) -> int:
+    """Label of the cell that holds `point`; 0 outside."""
+    rows, columns = labels.shape
+    col, row = math.floor((point[0] - place.x) * columns / place.w), math.floor((point[1] - place.y) * rows / place.h)
+    return int(labels[row, col]) if 0 <= row < rows and 0 <= col < columns else 0
+
+
+def _place_box(patch: Patch, values: Float32, stats: Int32, threshold: float) -> Box:
+    """Min-max box, in the patch's own pixels, of the cells in the rectangle of `stats` (x, y, w, h); sub-cell."""
+    x, y, w, h = (int(v) for v in stats[:4])
+    left, right = _edges(values[y : y + h].max(axis=0), x, x + w, threshold)
+    top, bottom = _edges(values[:, x : x + w].max(axis=1), y, y + h, threshold)
+    rows, columns = values.shape
+    place = patch.place
+    sx, sy = place.w / columns, place.h / rows
+    return Box.from_xywh(place.x + left * sx, place.y + top * sy, (right - left) * sx, (bottom - top) * sy)
+
+
+def _edges(profile: Float32, first: int, end: int, threshold: float) -> tuple[float, float]:
+    """Where a profile of cells rises over `threshold` at `first` and falls under it at `end`, in cells (centre j + .5).
+
+    At the rim of the patch there is nothing to interpolate with: the edge is the rim.
+    """
+    return (
+        0.0 if first == 0 else first + 0.5 - _crossing(profile[first - 1], profile[first], threshold),
+        float(end) if end == profile.size else end - 0.5 + _crossing(profile[end], profile[end - 1], threshold),
+    )
+
+
+def _crossing(below: np.float32, above: np.float32, threshold: float) -> float:
+    """How far from the cell above the threshold towards the one below the threshold is met, in [0, 1]."""
+    if below >= threshold:  # a zero-width step: a part that was dropped touches this one's rectangle
+        return 0.5
+    return float((above - threshold) / (above - below))
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorLocator:
+    """For networks with a box branch: the released tracking step (SiamRPN, section 4.3)."""
+
+    settings: SearchSettings
+
+    def exemplar(self, box: Box) -> Crop:
+        return released_exemplar(box, self.settings)
+
+    def crops(self, state: TrackerState) -> tuple[Crop, ...]:
+        return (released_search(state.box, 1.0, self.settings),)
+
+    def find(self, state: TrackerState, crops: tuple[Crop, ...], responses: tuple[Response, ...]) -> Found:
+        """The anchor with the best penalised score; its box is not yet cut to the frame."""
+        (response,) = responses
+        s, last = self.settings, state.box
+        score = np.asarray(response.score, np.float64)
+        if response.delta is None:
+            raise TypeError("AnchorLocator needs a response with a box branch.")  # a variant row that cannot be
+        boxes = anchors.decode(response.delta, _grid(s.stride, score.shape[-1]))
+        scale = s.exemplar_size / context_side(last, s.context)  # quirk: decoded with the side before it was rounded
+        penalty = change_penalty(boxes[2], boxes[3], last.w * scale, last.h * scale, s.penalty_k)
+        ranked = penalty * score * (1 - s.window) + hann(score.shape[-1]) * s.window
+        k, row, col = (int(i) for i in np.unravel_index(np.argmax(ranked), ranked.shape))
+        cx, cy, w, h = (float(v) / scale for v in boxes[:, k, row, col])
+        rate = float(penalty[k, row, col] * score[k, row, col]) * s.lr
+        box = Box(last.cx + cx, last.cy + cy, last.w * (1 - rate) + w * rate, last.h * (1 - rate) + h * rate)
+        value = float(score[k, row, col])
+        return Found(box, value, row, col, visible=value >= s.lost_score)
+
+    def settle(self, state: TrackerState, found: Found, patch: Patch | None) -> tuple[Found, Patch | None]:
+        """The box cut as the released code does: centre on the frame, sides from 10 pixels to the frame's."""
+        return replace(found, box=_fit_frame(found.box, state.size)), patch
+
+
+def released_exemplar(box: Box, s: SearchSettings) -> Crop:
+    """The exemplar crop of the released code: the box and its context."""
+    return Crop.released(box.cx, box.cy, context_side(box, s.context), s.exemplar_size)
+
+
+def released_search(box: Box, factor: float, s: SearchSettings) -> Crop:
+    """The search crop of the released code, its side times `factor`: the exemplar's scale over a larger window."""
+    side = context_side(box, s.context) * s.search_size / s.exemplar_size
+    return Crop.released(box.cx, box.cy, side * factor, s.search_size)
+
+
+def change_penalty(w: Float, h: Float, last_w: float, last_h: float, k: float) -> Float:
+    """exp(-k (r s - 1)) in (0, 1] for boxes whose shape changes by the factor r and whose size changes by s."""
+    size = _change(_padded(w, h) / _padded(last_w, last_h))
+    shape = _change((last_w / last_h) / (w / h))
+    out: Float = np.exp(-(shape * size - 1) * k)
+    return out
+
+
+def _change(ratio: Float) -> Float:
+    out: Float = np.maximum(ratio, 1.0 / ratio)
+    return out
+
+
+def _padded(w: Float | float, h: Float | float) -> Float:
+    """Side of the square with the area of the box and its context (the released code fixes the context to .5 here)."""
+    pad = (w + h) * 0.5
+    out: Float = np.sqrt((w + pad) * (h + pad))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class PeakLocator:
+    """For networks with only a score map: its peak over some scales (SiamFC), or the mask at it (two branches)."""
+
+    settings: SearchSettings
+
+    def exemplar(self, box: Box) -> Crop:
+        return released_exemplar(box, self.settings)
+
+    def crops(self, state: TrackerState) -> tuple[Crop, ...]:
+        return tuple(released_search(state.box, factor, self.settings) for factor in self.settings.scales)
+
+    def find(self, state: TrackerState, crops: tuple[Crop, ...], responses: tuple[Response, ...]) -> Found:
+        """The highest peak of all scales; between cells the place of the peak is that of a parabola through three."""
+        s, last = self.settings, state.box
+        maps = [np.asarray(r.score, np.float64).max(axis=0) for r in responses]
+        fines = [1.0 if f == 1.0 else s.scale_penalty for f in s.scales]
+        ranked = [m * fine * (1 - s.window) + hann(m.shape[0]) * s.window for m, fine in zip(maps, fines, strict=True)]
+        index = int(np.argmax([m.max() for m in ranked]))
+        row, col = _argmax(ranked[index])
+        n, scale = ranked[index].shape[0], crops[index].scale
+        x = last.cx + (col + _vertex(ranked[index][row], col) - (n - 1) / 2) * s.stride / scale
+        y = last.cy + (row + _vertex(ranked[index][:, col], row) - (n - 1) / 2) * s.stride / scale
+        grow = 1.0 if s.follow == "mask" else 1 + s.lr * (s.scales[index] - 1)
+        value = float(maps[index][row, col])
+        box = Box(x, y, last.w * grow, last.h * grow)
+        return Found(box, value, row, col, index, peak=(x, y), visible=value >= s.lost_score)
+
+    def settle(self, state: TrackerState, found: Found, patch: Patch | None) -> tuple[Found, Patch | None]:
+        if self.settings.follow == "mask":
+            return settle_on_mask(state, found, patch, self.settings)
+        return replace(found, box=_fit_frame(found.box, state.size)), patch
+
+
+def _vertex(line: Float, i: int) -> float:
+    """Where, within half a cell of its highest value i, the parabola through it and its neighbours peaks."""
+    if not 0 < i < line.size - 1:
+        return 0.0
+    before, here, after = (float(v) for v in line[i - 1 : i + 2])
+    bend = before - 2 * here + after
+    return 0.0 if bend >= 0 else 0.5 * (before - after) / bend
+
+
+def _argmax(score: Float | Float32) -> tuple[int, int]:
+    row, col = np.unravel_index(np.argmax(score), score.shape)
+    return int(row), int(col)
+
+
+@lru_cache(maxsize=16)
+def hann(n: int) -> Float:
+    """Cosine window (n, n): 1 in the middle, 0 at the rim; read-only."""
+    out: Float = np.outer(np.hanning(n), np.hanning(n))
+    out.setflags(write=False)
+    return out
+
+
+@lru_cache(maxsize=16)
+def _grid(stride: int, cells: int) -> anchors.AnchorGrid:
+    return anchors.AnchorGrid(stride=stride, cells=cells)
+
+
+def _fit_frame(box: Box, size: tuple[int, int]) -> Box:
+    """Released clamp: centre on the frame, sides from 10 pixels to the frame's."""
+    w, h = (min(max(side, 10.0), float(most)) for side, most in zip((box.w, box.h), size, strict=True))
+    return replace(_centre_on_frame(box, size), w=w, h=h)
+
+
+def _centre_on_frame(box: Box, size: tuple[int, int]) -> Box:
+    """The box moved so that its centre lies on the frame (edges included)."""
+    return replace(box, cx=min(max(box.cx, 0.0), float(size[0])), cy=min(max(box.cy, 0.0), float(size[1])))

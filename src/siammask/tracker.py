@@ -7,16 +7,27 @@ targets can share one tracker.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from siammask import regions
-from siammask.engines.base import Embedding, Engine
+from siammask.engines.base import Embedding, Engine, Response
 from siammask.errors import InputError
-from siammask.geometry import Box, Patch, RotatedBox, UInt8, check_box, check_frame, mean_colour
-from siammask.locate import Locator, locator_for
-from siammask.variants import Variant
+from siammask.geometry import (
+    Box,
+    Crop,
+    Float32,
+    Patch,
+    RotatedBox,
+    UInt8,
+    check_box,
+    check_frame,
+    filled,
+    mean_colour,
+)
+from siammask.locate import Found, Locator, locator_for
+from siammask.variants import SearchSettings, Variant
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,16 +86,71 @@ class Tracker:
     def start(self, frame: UInt8, target: Box | np.ndarray) -> tuple[TrackerState, TrackResult]:
         """Begin on `frame` (H, W, 3) uint8 BGR with a box, or with a mask (H, W) whose non-zero pixels are the object.
 
+        The first result has the given box and the given mask; from a box alone, the mask that the network draws there.
         Raises InputError for a frame, box or mask that cannot be used.
         """
-        raise NotImplementedError
+        check_frame(frame)
+        size = (frame.shape[1], frame.shape[0])
+        box, given = _target(target, size)
+        locator, settings = self.locator, self.locator.settings
+        crop, fill = locator.exemplar(box), mean_colour(frame)
+        pixels = crop.read(frame, fill)
+        guide = given
+        if guide is None and settings.guide_size:
+            guide = filled(box, crop.place, settings.guide_size)
+        first = self.engine.embed(pixels, _seen(guide, crop, settings), given is not None)
+        state = TrackerState(box, size, fill, first, patch=guide)
+        if given is not None:
+            return state, self._result(box, given, size)
+        patch = self._look(state, frame)[1]
+        if patch is not None and settings.redraw_first:
+            patch = patch.cut_to(box)
+            if _area(patch, settings.mask_threshold) >= settings.redraw_keep * box.area:
+                first = self.engine.embed(pixels, _seen(patch, crop, settings), True)
+                state = replace(state, first=first, patch=patch)
+        return state, self._result(box, patch, size)
 
     def step(self, state: TrackerState, frame: UInt8) -> tuple[TrackerState, TrackResult]:
         """Find the target on the next frame (same size as the first).
 
         Raises InputError where the frame is not (H, W, 3) uint8 or has changed its size.
         """
-        raise NotImplementedError
+        check_frame(frame, state.size)
+        settings = self.locator.settings
+        found, patch, crop, response = self._look(state, frame)
+        last = state.last
+        if patch is not None and found.visible and found.score >= settings.remember_score:
+            last = response.remember(patch.in_crop(crop))
+        new = replace(
+            state,
+            box=found.box,
+            last=last,
+            patch=patch,
+            score=found.score,
+            velocity=_velocity(state, found, settings.velocity_smooth),
+            unsure=0 if found.visible else state.unsure + 1,
+        )
+        result = TrackResult(found.box, found.score, found.visible, patch, state.size, settings.mask_threshold)
+        return new, result
+
+    def _look(self, state: TrackerState, frame: UInt8) -> tuple[Found, Patch | None, Crop, Response]:
+        """One search from `state` on `frame`: what was found, its mask on the frame, and where it was seen."""
+        locator = self.locator
+        crops = locator.crops(state)
+        memory = (state.first, state.first if state.last is None else state.last)
+        responses = tuple(
+            self.engine.search(memory, crop.read(frame, state.fill), _seen(state.patch, crop, locator.settings))
+            for crop in crops
+        )
+        found = locator.find(state, crops, responses)
+        crop, response = crops[found.index], responses[found.index]
+        drawn = response.mask(found.row, found.col)
+        found, patch = locator.settle(state, found, None if drawn is None else drawn.on_frame(crop))
+        return found, patch, crop, response
+
+    def _result(self, box: Box, patch: Patch | None, size: tuple[int, int]) -> TrackResult:
+        """The first frame's result: what was given is certain."""
+        return TrackResult(box, 1.0, True, patch, size, self.locator.settings.mask_threshold)
 
     def follow(self, frames: Iterable[UInt8], target: Box | np.ndarray) -> Iterator[TrackResult]:
         """One result for each frame, the first included; frames are pulled one at a time."""
@@ -92,3 +158,42 @@ class Tracker:
         for frame in frames:
             state, result = self.start(frame, target) if state is None else self.step(state, frame)
             yield result
+
+
+def _target(target: Box | np.ndarray, size: tuple[int, int]) -> tuple[Box, Patch | None]:
+    """What the caller gave, checked: its box, and where a mask was given the mask as a patch on the frame."""
+    if isinstance(target, Box):
+        return check_box(target, *size), None
+    if not isinstance(target, np.ndarray):
+        raise InputError(f"Target is a {type(target).__name__}; give a Box, or a mask as a numpy array (H, W).")
+    if target.shape != (size[1], size[0]):
+        raise InputError(f"Mask is {target.shape} but the frame is {(size[1], size[0])}; give a value for each pixel.")
+    mask = target != 0
+    box = Box.from_mask(mask)
+    if box is None:
+        raise InputError("Mask is empty; at least one pixel must be non-zero.")
+    x, y, w, h = (int(v) for v in box.xywh)
+    return check_box(box, *size), Patch(mask[y : y + h, x : x + w].astype(np.float32), box)
+
+
+def _seen(patch: Patch | None, crop: Crop, settings: SearchSettings) -> Float32 | None:
+    """The patch as a crop sees it, for networks that are guided by one; None for the others."""
+    if not settings.guide_size:
+        return None
+    if patch is None:
+        return np.zeros((settings.guide_size, settings.guide_size), np.float32)
+    return patch.seen_by(crop, settings.guide_size)
+
+
+def _area(patch: Patch, threshold: float) -> float:
+    """Area above `threshold`, in the pixels that the patch lies on."""
+    return float((patch.values > threshold).mean()) * patch.place.area
+
+
+def _velocity(state: TrackerState, found: Found, share: float) -> tuple[float, float]:
+    """Displacement of the box's centre in pixels a frame, smoothed over frames; kept while the target is not seen."""
+    if not found.visible:
+        return state.velocity
+    vx, vy = state.velocity
+    dx, dy = found.box.cx - state.box.cx, found.box.cy - state.box.cy
+    return vx + share * (dx - vx), vy + share * (dy - vy)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from siammask.errors import InputError
 from siammask.geometry import Alignment
@@ -23,17 +23,35 @@ class SearchSettings:
     follow: Literal["box", "mask", "peak"] = "box"  # what the next search region is centred on
     exemplar_size: int = 127
     search_size: int = 255
+    stride: int = 8  # search-crop pixels from one score cell to the next
     context: float = 0.5
     penalty_k: float = 0.09
     window: float = 0.39
     lr: float = 0.38
     mask_threshold: float = 0.30
-    scales: tuple[float, ...] = (1.0,)  # search regions looked at in one step, as factors of the side
+    lost_score: float = 0.3  # below this the target is reported as not visible
     alignment: Alignment = "released"
+    # peak search only (SiamFC, section 4.1)
+    scales: tuple[float, ...] = (1.0,)  # search regions looked at in one step, as factors of the side
+    scale_penalty: float = 1.0  # factor on the score of every scale but 1
     # guided variants only
     window_factor: float = 1.45  # side of the search region, in units of sqrt((w+c)(h+c))
+    guide_size: int = 0  # the exemplar's mask and the last mask are given on a grid of this size; 0: not given
+    redraw_first: bool = False  # given only a box: draw the first frame and remember that instead of the filled box
+    redraw_keep: float = 0.2  # ... unless less than this share of the box is left of it
     remember_score: float = 0.5  # the last frame is remembered only when it scored at least this
-    lost_score: float = 0.3  # below this the target is reported as not visible
+    # which part of the mask is the target (follow = "mask")
+    overlap_weight: float = 1.0  # weight of a part: its mass x (share seen in the last mask x this
+    peak_weight: float = 0.5  # ... + this where the best score cell lies on it
+    mass_weight: float = 0.1  # ... + this)
+    part_area: float = 0.25  # another part stays when it has at least this share of the chosen one's area ...
+    part_gap: float = 0.25  # ... and is no farther from it than this share of its longer side
+    max_size_step: float = 1.6  # neither side of the box grows or shrinks by more than this factor in a step
+    # where to look next
+    widen_per_frame: float = 0.08  # the search region grows by this share for each frame the target is not seen
+    max_widen: float = 1.6  # ... up to this factor
+    velocity_gain: float = 0.0  # the search region moves on by this many frames of the target's motion
+    velocity_smooth: float = 0.5  # share of the newest displacement in the velocity
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +68,21 @@ class Variant:
     def __str__(self) -> str:
         return f"{self.name} ({self.backbone} + {self.locate} + {self.mask})"
 
+    def searching(self, **changes: Any) -> Variant:
+        """The same network with other search settings; raise InputError for a setting there is not.
 
-_SIAMFC = SearchSettings(follow="peak", scales=(0.9745, 1.0, 1.0375), lr=0.59, window=0.176)
+        >>> variant("siammask").searching(**PRESETS["vot"]).search.lr
+        0.25
+        """
+        known = {field.name for field in fields(SearchSettings)}
+        unknown = sorted(set(changes) - known)
+        if unknown:
+            raise InputError(f"No search setting is called {unknown[0]!r}; there are: {', '.join(sorted(known))}.")
+        return replace(self, search=replace(self.search, **changes))
+
+
+# SiamFC, 3 scales: steps of 1.0375 either way; .9745 is the penalty on a change of scale, not a scale.
+_SIAMFC = SearchSettings(follow="peak", scales=(1 / 1.0375, 1.0, 1.0375), scale_penalty=0.9745, lr=0.59, window=0.176)
 
 _ROWS = (
     Variant(
@@ -60,7 +91,15 @@ _ROWS = (
         "guided",
         "guided",
         SearchSettings(
-            follow="mask", exemplar_size=256, search_size=256, mask_threshold=0.5, alignment="exact", lr=1.0, window=0.0
+            follow="mask",
+            exemplar_size=256,
+            search_size=256,
+            mask_threshold=0.5,
+            alignment="exact",
+            lr=1.0,
+            window=0.0,
+            guide_size=128,
+            redraw_first=True,
         ),
         "this project; SiamMask with the last mask and a memory of frames as inputs",
     ),

@@ -1,0 +1,58 @@
+"""Track one object through video: box in, mask, rotated box and score out for every frame.
+
+>>> import siammask
+>>> sorted(siammask.VARIANTS)[0]
+'guided'
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from siammask.errors import InputError, MediaError, MissingExtra, SiamMaskError, WeightsError
+from siammask.geometry import Box, Patch, RotatedBox
+from siammask.tracker import Tracker, TrackerState, TrackResult
+from siammask.variants import DEFAULT, VARIANTS, Variant, variant
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VARIANTS",
+    "Box",
+    "InputError",
+    "MediaError",
+    "MissingExtra",
+    "Patch",
+    "RotatedBox",
+    "SiamMaskError",
+    "TrackResult",
+    "Tracker",
+    "TrackerState",
+    "Variant",
+    "WeightsError",
+    "load",
+    "variant",
+]
+
+
+def load(
+    name: str = DEFAULT,
+    *,
+    engine: Literal["openvino", "torch"] = "openvino",
+    precision: Literal["f32", "bf16"] | None = None,
+    threads: int | None = None,
+    weights: str | Path | None = None,
+) -> Tracker:
+    """A tracker with the model `name` (see VARIANTS), ready for `start`, `step` and `follow`.
+
+    `weights` is a file or folder; None takes those that ship with the package. `precision` None takes the model's
+    default for this CPU, `threads` None the runtime's. Raises InputError for an unknown name or option, WeightsError
+    for weights that are missing or do not fit, MissingExtra for an engine that is not installed.
+    """
+    from siammask.engines import open_engine  # here, so that `import siammask` loads no engine
+    from siammask.engines.base import EngineOptions
+
+    chosen = variant(name)
+    options = EngineOptions(engine, precision, threads)
+    return Tracker(chosen, open_engine(chosen, options, None if weights is None else Path(weights)))
