@@ -99,6 +99,14 @@ def test_boxes_and_frames_are_read(tmp_path):
     np.testing.assert_array_equal(s.read_mask(1), masks[1] > 0)  # with boxes.txt every value is the object
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    make(tmp_path / "s", frames=11, boxes=[(1, 1, 3, 3)] * 11)
+    for path in (tmp_path / "s" / "frames").iterdir():
+        path.rename(path.with_stem(str(int(path.stem))))
+    (s,) = find_sequences(tmp_path / "s")
+    assert [int(s.read_frame(i)[0, 0, 0]) for i in (2, 9, 10)] == [2, 9, 10]
+
+
 def test_without_boxes_every_object_is_a_sequence(tmp_path):
     masks = [square(2, 3, 5, value=1), square(4, 3, 5, value=1) | square(20, 10, 4, value=6)]
     make(tmp_path / "pair", masks)

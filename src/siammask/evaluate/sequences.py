@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from siammask.errors import MediaError
 from siammask.geometry import Box, UInt8
-
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+from siammask.media.read import PICTURES, read_picture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,10 +40,7 @@ class Sequence:
 
     def read_frame(self, frame: int) -> UInt8:
         """Frame (H, W, 3) uint8 BGR; raises MediaError where the picture cannot be read."""
-        picture = cv2.imread(str(self.frames[frame]), cv2.IMREAD_COLOR)
-        if picture is None:
-            raise MediaError(f"Frame {self.frames[frame]} cannot be read as a picture.")
-        return picture  # type: ignore[return-value]
+        return read_picture(self.frames[frame])
 
     def read_mask(self, frame: int) -> NDArray[np.bool_]:
         """True mask (H, W) of one frame; raises MediaError where it cannot be read, or there is none."""
@@ -125,7 +120,8 @@ def _sequences_at(place: Path, root: Path) -> Iterator[Sequence]:
 def _pictures(folder: Path) -> tuple[Path, ...]:
     if not folder.is_dir():
         return ()
-    return tuple(sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES))
+    pictures = (path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    return tuple(sorted(pictures, key=lambda path: (len(path.stem), path.stem)))  # so that 10 follows 9
 
 
 def _check_pairs(frames: tuple[Path, ...], masks: tuple[Path, ...], place: Path) -> None:
