@@ -1,0 +1,339 @@
+"""The command line. Heavy imports stay inside the commands, so that `siammask --help` is quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from siammask.errors import MediaError, MissingExtra, SiamMaskError
+
+if TYPE_CHECKING:
+    from siammask.geometry import Box
+    from siammask.run import Summary
+    from siammask.tracker import Tracker
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+app = typer.Typer(
+    help="One box in, a pixel mask, a rotated box and a score in every later frame out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class EngineName(str, Enum):  # noqa: UP042 (a plain str on the command line)
+    openvino = "openvino"
+    torch = "torch"
+
+
+class PrecisionName(str, Enum):  # noqa: UP042
+    f32 = "f32"
+    bf16 = "bf16"
+
+
+Model = Annotated[
+    str | None, typer.Option(help="Model to run, as `siammask models` lists them.", show_default="guided")
+]
+Weights = Annotated[
+    Path | None, typer.Option(help="Folder with the weights of that model.", show_default="those in the package")
+]
+Engine = Annotated[EngineName, typer.Option(help="What runs the network.")]
+Precision = Annotated[
+    PrecisionName | None,
+    typer.Option(help="Numbers to compute in.", show_default="bf16 where the CPU has it, else f32"),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="all cores")]
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line. Exit status: 0 done; 1 an error, told in one sentence; 2 wrong usage; 130 interrupted."""
+    try:
+        app(args=None if argv is None else list(argv), prog_name="siammask")
+    except SiamMaskError as error:
+        print(f"siammask: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("siammask: interrupted.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+@app.command()
+def track(
+    source: Annotated[str, typer.Argument(help="Video, folder of pictures, glob, camera number or URL.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    box: Annotated[
+        str | None, typer.Option(metavar="X,Y,W,H", help="Left, top, width and height of the object, in pixels.")
+    ] = None,
+    init_mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="Mask of the object (non-zero pixels), of the frame's size; goes before --box."
+        ),
+    ] = None,
+    start: Annotated[int, typer.Option(min=0, help="Index of the frame that the box or mask belongs to.")] = 0,
+    save: Annotated[str, typer.Option(metavar="LIST", help="What to write.")] = "overlay,masks,csv",
+    model: Model = None,
+    weights: Weights = None,
+    engine: Engine = EngineName.openvino,
+    precision: Precision = None,
+    threads: Threads = None,
+) -> None:
+    """Follow one object through a video; write an overlay video, masks and a table."""
+    from siammask import run
+    from siammask.errors import InputError
+    from siammask.formats import formats
+    from siammask.media import open_source
+
+    _quiet()
+    if box is None and init_mask is None:
+        raise typer.BadParameter("give --box X,Y,W,H or --init-mask FILE.png, or both.")
+    place = None if box is None else _parse_box(box)
+    try:
+        kinds = formats(save)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="'--save'") from error
+    frames = open_source(source)
+    target: Any = place if init_mask is None else _read_mask(init_mask, frames.size)
+    tracker = _load(model, weights, engine, precision, threads)
+    total = None if frames.length is None else max(0, frames.length - start)
+    with _progress(f"tracking {Path(frames.name).name}", total) as advance:
+        summary = run.track(tracker, frames, target, out, kinds, start=start, each=lambda *_: advance(1))
+    _tell(summary)
+    if summary.interrupted:
+        print(f"siammask: interrupted; {_kept(summary)}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED)
+    if summary.broken is not None:
+        raise MediaError(f"{summary.broken} {_kept(summary).capitalize()}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-result"),
+    model: Model = None,
+    weights: Weights = None,
+    engine: Engine = EngineName.openvino,
+    precision: Precision = None,
+    threads: Threads = None,
+) -> None:
+    """Track two clips that come with the package: a film scene, and a drawn one whose true masks are known."""
+    from siammask import demo as clips
+    from siammask import run
+    from siammask.evaluate.overlap import region_similarity
+    from siammask.formats import FORMATS
+
+    _quiet()
+    tracker = _load(model, weights, engine, precision, threads)
+    kinds = tuple(FORMATS.values())
+    overlaps: list[float] = []
+
+    def compare(frame: Any, row: Any) -> None:
+        if frame.index > 0:
+            overlaps.append(float(region_similarity(clips.draw_frame(frame.index)[1], row.mask)))
+
+    summaries = []
+    for name, source, target, each in (
+        ("bunny", clips.bunny(), clips.BUNNY_BOX, None),
+        ("drawn", clips.drawn(), clips.drawn_box(), compare),
+    ):
+        with _progress(f"tracking {name}", source.length) as advance:
+
+            def done(frame: Any, row: Any, each: Any = each, advance: Any = advance) -> None:
+                if each is not None:
+                    each(frame, row)
+                advance(1)
+
+            summaries.append(run.track(tracker, source, target, out / name, kinds, each=done))
+        _tell(summaries[-1])
+        if summaries[-1].interrupted:
+            raise typer.Exit(INTERRUPTED)
+    mean = sum(overlaps) / len(overlaps)
+    print(f"Drawn clip: mean overlap with the true masks (J) {mean:.3f} over {len(overlaps)} frames after the first.")
+    print(f"Watch {out / 'bunny' / 'overlay.mp4'} and {out / 'drawn' / 'overlay.mp4'}.")
+
+
+@app.command()
+def models() -> None:
+    """List the models: what each is made of, and whether its weights come with the package."""
+    from siammask.variants import DEFAULT, VARIANTS
+    from siammask.weights import shipped
+
+    here = shipped()
+    table = Table()
+    for heading in ("model", "backbone", "locate", "mask", "weights", "paper"):
+        table.add_column(heading)
+    for row in VARIANTS.values():
+        name = f"{row.name} (default)" if row.name == DEFAULT else row.name
+        table.add_row(name, row.backbone, row.locate, row.mask, "shipped" if row.name in here else "-", row.paper)
+    Console().print(table)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Folder of sequences: <sequence>/frames with masks or boxes.txt.")],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here too.")
+    ] = None,
+    model: Model = None,
+    weights: Weights = None,
+    engine: Engine = EngineName.openvino,
+    precision: Precision = None,
+    threads: Threads = None,
+) -> None:
+    """Track every sequence of a folder from its first true box; score J, F, success AUC, precision and time."""
+    from siammask.evaluate.report import evaluate_folder
+
+    _quiet()
+    if json_file is not None:
+        _check_writable(json_file)
+    tracker = _load(model, weights, engine, precision, threads)
+    with _progress("evaluating", None) as advance:
+        report = evaluate_folder(folder, tracker, lambda name, done, total: advance(done, total, name, absolute=True))
+    Console().print(report.table())
+    if json_file is not None:
+        _write_whole(json_file, json.dumps(report.to_json(), indent=2) + "\n")
+        print(f"Wrote {json_file}.")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file of the run.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+) -> None:
+    """Train a model as a TOML file says."""
+    try:
+        import torch  # noqa: F401 (only asked whether it is there)
+    except ImportError as error:
+        raise MissingExtra("Training", "train") from error
+    from siammask.train.loop import main as loop
+
+    loop(config, resume)
+
+
+# What the commands share
+
+
+def _load(
+    model: str | None, weights: Path | None, engine: EngineName, precision: PrecisionName | None, threads: int | None
+) -> Tracker:
+    import siammask
+    from siammask.variants import DEFAULT
+
+    return siammask.load(
+        model or DEFAULT,
+        weights=weights,
+        engine=engine.value,
+        precision=None if precision is None else precision.value,
+        threads=threads,
+    )
+
+
+def _parse_box(text: str) -> Box:
+    """A box of "X,Y,W,H"; wrong usage where that is not four numbers."""
+    from siammask.geometry import Box
+
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is not X,Y,W,H (four numbers, with commas).", param_hint="'--box'"
+        ) from error
+    return Box.from_xywh(x, y, w, h)
+
+
+def _read_mask(path: Path, size: tuple[int, int]) -> Any:
+    """(H, W) bool: the pixels of a mask picture that are not 0, whether indexed, grey or in colour."""
+    from siammask.errors import InputError
+    from siammask.media.read import read_picture
+
+    if not path.is_file():
+        raise MediaError(f"There is no mask {path}.")
+    try:
+        from siammask.evaluate.sequences import read_indexed_png
+
+        mask = read_indexed_png(path) != 0
+    except MediaError:  # in colour
+        mask = read_picture(path).any(axis=2)
+    if mask.shape != (size[1], size[0]):
+        raise InputError(f"Mask {path} is {mask.shape[1]}x{mask.shape[0]}, but the frames are {size[0]}x{size[1]}.")
+    return mask
+
+
+@contextmanager
+def _progress(title: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """A bar on standard error with frames, frames a second and time left; gives a function that moves it on."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total, rate="")
+
+        def advance(frames: int, total: int | None = None, name: str | None = None, absolute: bool = False) -> None:
+            state = bar.tasks[0]
+            rate = f"{state.speed:.1f} fps" if state.speed else ""
+            known = state.total if total is None else total
+            done = frames if absolute else state.completed + frames
+            bar.update(task, completed=done, total=known, rate=rate, description=name or title)
+
+        yield advance
+
+
+def _tell(summary: Summary) -> None:
+    """What was done and where it lies, on standard output."""
+    last = summary.first + summary.frames - 1
+    print(
+        f"Tracked {summary.frames} frames ({summary.first} to {last}), mean score {summary.score:.3f}; "
+        f"{summary.fps:.1f} frames/s from frame to mask and rotated box, "
+        f"{summary.frames / summary.seconds:.1f} with reading and writing."
+    )
+    for path in summary.paths:
+        print(f"  {path}")
+
+
+def _kept(summary: Summary) -> str:
+    last = summary.first + summary.frames - 1
+    return f"what was tracked is kept: frames {summary.first} to {last}."
+
+
+def _check_writable(path: Path) -> None:
+    """Raise MediaError now rather than after the work."""
+    if path.is_dir():
+        raise MediaError(f"{path} cannot be written: it is a folder.")
+    _write_whole(path.with_name(f".{path.name}.check"), "", keep=False)
+
+
+def _write_whole(path: Path, text: str, keep: bool = True) -> None:
+    """Write a file that bears its name only when it is whole."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        if keep:
+            os.replace(part, path)
+        else:
+            part.unlink()
+    except OSError as error:
+        raise MediaError(f"{path} cannot be written ({error.strerror}).") from error
+
+
+def _quiet() -> None:
+    """Keep OpenCV's own log lines off the terminal; what goes wrong is told by our errors."""
+    import cv2
+
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
