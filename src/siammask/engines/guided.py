@@ -1,0 +1,88 @@
+"""What the guided network means: an Engine over the graphs "search" and "memorise" (DESIGN: the default model)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from siammask.engines.base import Graphs, Precision
+from siammask.errors import InputError
+from siammask.geometry import Box, Float32, Patch, UInt8
+from siammask.variants import Variant
+
+Memory = Mapping[str, np.ndarray]  # key, value, mask, kernel; batch of one
+
+_MEMORY = {"key": (256, 32), "value": (256, 64), "mask": (256,), "kernel": (64, 3, 3)}
+_FEATURES = ("feat", "key", "low")
+
+
+@dataclass(frozen=True, slots=True)
+class GuidedResponse:
+    """See `siammask.engines.base.Response`. One mask is drawn for the whole crop, so every cell has the same."""
+
+    graphs: Graphs
+    crop: int
+    out: Mapping[str, np.ndarray]
+
+    @property
+    def score(self) -> Float32:
+        return np.asarray(self.out["score"][0], np.float32)
+
+    @property
+    def delta(self) -> None:
+        return None
+
+    @property
+    def confidence(self) -> float:
+        return float(self.out["overlap"][0])
+
+    def mask(self, row: int, col: int) -> Patch:
+        return Patch(np.asarray(self.out["mask"][0]), Box(self.crop / 2, self.crop / 2, self.crop, self.crop))
+
+    def remember(self, patch: Patch) -> Memory:
+        return _memorise(self.graphs, self.out, patch.values, drawn=True)
+
+
+@dataclass(frozen=True, slots=True)
+class GuidedEngine:
+    """See `siammask.engines.base.Engine`."""
+
+    graphs: Graphs
+    variant: Variant
+
+    @property
+    def name(self) -> str:
+        return self.graphs.name
+
+    @property
+    def precision(self) -> Precision:
+        return self.graphs.precision
+
+    def embed(self, pixels: UInt8, mask: Float32 | None, drawn: bool) -> Memory:
+        """Features come from a search with empty memories: one graph less to ship, and only once a clip."""
+        if mask is None:
+            raise InputError("A guided model remembers a crop together with a mask; give one, or a filled box.")
+        nothing = {name: np.zeros(shape, np.float32) for name, shape in _MEMORY.items()}
+        out = self._run((nothing, nothing), pixels, np.zeros(mask.shape, np.float32))
+        return _memorise(self.graphs, out, mask, drawn)
+
+    def search(self, memory: tuple[Memory, ...], pixels: UInt8, guide: Float32 | None) -> GuidedResponse:
+        if guide is None:
+            raise InputError("A guided model searches with the last mask; give an empty one where there is none.")
+        return GuidedResponse(self.graphs, self.variant.search.search_size, self._run(memory, pixels, guide))
+
+    def _run(self, memory: tuple[Memory, ...], pixels: UInt8, guide: Float32) -> dict[str, np.ndarray]:
+        first, last = memory
+        inputs: dict[str, np.ndarray] = {"pixels": pixels[None], "guide": guide[None]}
+        for name in _MEMORY:
+            inputs[f"first_{name}"], inputs[f"last_{name}"] = first[name][None], last[name][None]
+        return self.graphs.run("search", inputs)
+
+
+def _memorise(graphs: Graphs, out: Mapping[str, np.ndarray], mask: Float32, drawn: bool) -> Memory:
+    inputs = {name: out[name] for name in _FEATURES}
+    inputs |= {"mask": np.asarray(mask, np.float32)[None], "drawn": np.array([float(drawn)], np.float32)}
+    made = graphs.run("memorise", inputs)
+    return {name: made[f"memory_{name}"][0] for name in _MEMORY}

@@ -1,0 +1,125 @@
+"""Batches of training clips, made in processes of their own: rendered, and sent through the frozen part of the backbone.
+
+The frozen part runs in OpenVINO (bf16 where the CPU computes in it), which is several times faster than torch on a CPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset, get_worker_info
+
+from siammask.engines import pick_precision
+from siammask.network.light import Light
+from siammask.train.clips import Chooser, ClipSettings, Rendered, plan, render, spoil
+from siammask.train.pool import Pool
+
+Batch = dict[str, Tensor]
+
+
+class Frozen(nn.Module):
+    """The part of the backbone that is not trained: uint8 (N, 256, 256, 3) BGR -> f2, f4 and, where `deep`, f8, f16."""
+
+    def __init__(self, backbone: Light, deep: bool) -> None:
+        super().__init__()
+        self.backbone, self.deep = backbone, deep
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        f2, f4 = self.backbone.early(pixels.permute(0, 3, 1, 2).float())
+        features = (f2, f4, *self.backbone.late(f4)) if self.deep else (f2, f4)
+        return tuple(f.permute(0, 2, 3, 1) for f in features)  # as the trainer wants them in memory: channels last
+
+
+class Clips(IterableDataset):  # type: ignore[type-arg]
+    """Endless batches; the same seed, step and number of workers give the same clips."""
+
+    def __init__(
+        self, pool: Pool, settings: ClipSettings, batch: int, seed: int, step: int, frozen: Frozen | None
+    ) -> None:
+        self.pool, self.settings, self.batch, self.seed, self.step = pool, settings, batch, seed, step
+        self.frozen = frozen  # None: the batch carries pixels
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        info = get_worker_info()
+        rng = np.random.default_rng((self.seed, self.step, info.id if info else 0))
+        chooser = Chooser.make(self.pool, self.settings)
+        infer = _openvino(self.frozen) if self.frozen is not None else None
+        while True:
+            began = time.perf_counter()
+            batch = collate([guided_sample(rng, clip(rng, self.pool, chooser, self.settings)) for _ in range(self.batch)])
+            if infer is not None:
+                pixels = batch.pop("pixels").numpy()
+                for name, array in zip(("f2", "f4", "f8", "f16"), infer(pixels), strict=False):
+                    batch[name] = torch.from_numpy(array).to(torch.bfloat16)
+            batch["seconds"] = torch.tensor(time.perf_counter() - began)
+            yield batch
+
+
+def clip(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipSettings) -> Rendered:
+    """One clip; unusable choices are drawn again."""
+    while True:
+        made = plan(rng, pool, chooser, settings)
+        drawn = render(pool, made, rng) if made is not None else None
+        if drawn is not None:
+            return drawn
+
+
+def guided_sample(rng: np.random.Generator, drawn: Rendered) -> dict[str, np.ndarray]:
+    """A clip as the guided network trains on it: with the first mask, and the guides of a and b spoiled.
+
+    Masks are (128, 128) uint8. `first` is what the first memory gets, `drawn` 0 where that is only the filled box.
+    """
+    given = drawn.start or rng.random() < 0.15
+    return {
+        "pixels": drawn.pixels,
+        "masks": drawn.masks,
+        "crops": drawn.crops,
+        "box": drawn.box,
+        "first": drawn.box if given else spoil(rng, drawn.masks[0], 0.3) if rng.random() < 0.7 else drawn.masks[0],
+        "drawn": np.float32(0.0 if given else 1.0),
+        "guide": drawn.box if drawn.start else spoil(rng, drawn.before),
+        "teacher": spoil(rng, drawn.masks[1], 0.7),
+        "start": np.bool_(drawn.start),
+    }
+
+
+def collate(samples: list[dict[str, np.ndarray]]) -> Batch:
+    """Stack by name; the three crops of clip n are pixels 3 n, 3 n + 1, 3 n + 2."""
+    batch = {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
+    batch["pixels"] = batch["pixels"].flatten(0, 1)
+    return batch
+
+
+def _openvino(frozen: Frozen) -> Any:
+    """`frozen` compiled on one thread: numpy uint8 (N, 256, 256, 3) -> list of float32 arrays, channels last."""
+    import openvino as ov
+
+    with torch.inference_mode():
+        model = ov.convert_model(frozen, example_input=torch.zeros((1, 256, 256, 3), dtype=torch.uint8))
+    model.reshape([-1, 256, 256, 3])
+    compiled = ov.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_NUM_THREADS": 1,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": pick_precision(None),
+        },
+    )
+    request = compiled.create_infer_request()
+
+    def infer(pixels: np.ndarray) -> list[np.ndarray]:
+        outs: list[list[np.ndarray]] = []
+        for i in range(0, len(pixels), 8):
+            out = request.infer([pixels[i : i + 8]])
+            outs.append([np.array(out[k]) for k in range(len(compiled.outputs))])
+        return [np.concatenate(column) for column in zip(*outs, strict=True)]
+
+    return infer

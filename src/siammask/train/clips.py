@@ -1,0 +1,587 @@
+"""Training clips: what to show (`plan`, pure choices by one random generator) and how it looks (`render`, with OpenCV).
+
+A clip has three crops - first, a, b - and one place more, p, where the target was before a. A `Plan` is made of layers on
+a canvas: the picture itself, cut-outs of other pictures (look-alikes, occluders), each with one affine a frame. Real
+video is the special case of one layer whose picture changes from frame to frame.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+
+from siammask.geometry import Float32, UInt8
+from siammask.network.guided import CROP, MASK
+from siammask.train.pool import IGNORE, Clip, Picture, Pool
+
+FIRST, P, A, B = 0, 1, 2, 3  # frames of a plan; p is never rendered, only its mask is
+Affine = np.ndarray  # (2, 3) float64, source pixels -> canvas pixels
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSettings:
+    """How training clips are made. Shares are probabilities."""
+
+    weights: dict[str, float] = field(default_factory=dict)  # per source; others get 1
+    max_gap: int = 3  # stored frames between a and b, and p and a
+    window: tuple[float, float] = (1.25, 3.0)  # range of the search window's factor
+    usual_window: float = 1.45
+    start: float = 0.22  # clips whose a is the first frame itself, drawn from its box
+    absent: float = 0.06
+    part: float = 0.07
+    paste: float = 0.5  # of stills: shown as a cut-out on another picture
+    lookalike: float = 0.4
+    occluder: float = 0.25
+    elastic: float = 0.35
+    fast: float = 0.25  # large motion between p, a and b
+    min_side: float = 14.0  # px; objects below are not targets
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One thing to draw: a picture (object None) or a cut-out of it, with its place on the canvas in each frame."""
+
+    pictures: tuple[Picture, ...]  # one a frame
+    object_id: int | None
+    places: tuple[Affine, ...]
+    target: int | None = None  # id of the target within this layer's masks
+    cut: tuple[float, float, float] | None = None  # part target: keep n . (x, y) < d, in source pixels
+    shown: tuple[bool, ...] = (True, True, True, True)
+    colour: tuple[float, ...] = (1.0, 1.0, 1.0, 0.0)  # gains b, g, r and offset
+    bend: int | None = None  # seed of an elastic field
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A clip before it is drawn. `crops` are (x, y, side) on the canvas of first, p, a, b (floats)."""
+
+    layers: tuple[Layer, ...]
+    crops: tuple[tuple[float, float, float], ...]
+    start: bool  # a is the first frame itself
+    source: str
+    look: tuple[int, ...]  # seeds of the colour change of first, p, a, b
+    gray: bool
+    fill: tuple[int, int, int] | None  # colour around the picture; None: its mirror image
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A clip as arrays, for first, a, b."""
+
+    pixels: UInt8  # (3, 256, 256, 3) BGR
+    masks: UInt8  # (3, 128, 128), 255 = object
+    before: UInt8  # (128, 128) the mask at p as the crop of a sees it
+    crops: Float32  # (3, 3) x, y, side
+    box: UInt8  # (128, 128) the filled box of the first frame, as its crop sees it
+    start: bool
+
+
+def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipSettings) -> Plan | None:
+    """Choose a clip; None where the choice fell on something unusable (try again)."""
+    clip = chooser.clip(rng)
+    made = _video(rng, clip, settings) if clip.is_video else _still(rng, pool, chooser, clip, settings)
+    if made is None:
+        return None
+    layers, boxes = made  # boxes: of the target on the canvas, per frame, x, y, w, h; None = not visible
+    start = rng.random() < settings.start
+    absent = not start and rng.random() < settings.absent
+    if start:
+        order = (A, A, A, B)
+        layers = tuple(_frames(layer, order) for layer in layers)
+        boxes = tuple(boxes[i] for i in order)
+    if boxes[FIRST] is None or boxes[P] is None or boxes[A] is None:
+        return None
+    first = _window(boxes[FIRST], settings.usual_window, rng, 0.02)
+    a = first if start else _window(boxes[P], _factor(rng, settings), rng, 0.08)
+    b = _window(boxes[A], _factor(rng, settings), rng, 0.08)
+    if absent:
+        x, y, side = b
+        turn = rng.uniform(0, 2 * math.pi)
+        away = side * rng.uniform(0.9, 1.3)
+        b = (x + away * math.cos(turn), y + away * math.sin(turn), side)
+    seeds = tuple(int(v) for v in rng.integers(0, 2**31, 4))
+    if rng.random() < 0.6:  # the light stays as it is
+        seeds = (seeds[0],) * 4
+    whole = layers[0].target is not None and _touches_edge(layers[0].pictures[FIRST], layers[0].target)
+    fill = tuple(int(v) for v in rng.integers(60, 180) + rng.normal(0, 12, 3)) if whole or rng.random() < 0.25 else None
+    return Plan(layers, (first, first, a, b), start, clip.source, seeds, bool(rng.random() < 0.08), fill)
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Draws clips by source weight, and other objects to paste."""
+
+    clips: tuple[Clip, ...]
+    by_source: dict[str, tuple[int, ...]]
+    shares: np.ndarray
+    cutouts: tuple[tuple[int, int, str], ...]  # clip, object id, category
+    by_category: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def make(cls, pool: Pool, settings: ClipSettings) -> Chooser:
+        by_source: dict[str, list[int]] = {}
+        cutouts: list[tuple[int, int, str]] = []
+        by_category: dict[str, list[int]] = {}
+        for i, clip in enumerate(pool.clips):
+            if not clip.pictures[0].mask:
+                continue
+            by_source.setdefault(clip.source, []).append(i)
+            if clip.is_video:
+                continue
+            for k, area in clip.pictures[0].areas.items():
+                if area > 1200 and not _touches_edge(clip.pictures[0], k):
+                    name = clip.categories.get(k, clip.source)
+                    by_category.setdefault(name, []).append(len(cutouts))
+                    cutouts.append((i, k, name))
+        shares = np.array([settings.weights.get(s, 1.0) for s in by_source], np.float64)
+        return cls(
+            pool.clips,
+            {s: tuple(v) for s, v in by_source.items()},
+            shares / shares.sum(),
+            tuple(cutouts),
+            {c: tuple(v) for c, v in by_category.items()},
+        )
+
+    def clip(self, rng: np.random.Generator) -> Clip:
+        source = list(self.by_source)[int(rng.choice(len(self.shares), p=self.shares))]
+        return self.clips[int(rng.choice(self.by_source[source]))]
+
+    def cutout(self, rng: np.random.Generator, category: str | None = None) -> tuple[Picture, int]:
+        """A cut-out, of `category` where there is one."""
+        among = self.by_category.get(category or "")
+        i, k, _ = self.cutouts[int(rng.choice(among)) if among else int(rng.integers(len(self.cutouts)))]
+        return self.clips[i].pictures[0], k
+
+    def still(self, rng: np.random.Generator) -> Picture:
+        i, _, _ = self.cutouts[int(rng.integers(len(self.cutouts)))]
+        return self.clips[i].pictures[0]
+
+
+def _video(
+    rng: np.random.Generator, clip: Clip, settings: ClipSettings
+) -> tuple[tuple[Layer, ...], tuple[tuple[float, float, float, float] | None, ...]] | None:
+    """Four frames of a real video: first anywhere, then p, a, b near each other, forwards or backwards."""
+    n = len(clip.pictures)
+    gap = 1 + int(rng.integers(0, settings.max_gap)) if rng.random() < settings.fast else 1
+    gap = max(1, min(gap, (n - 1) // 2))
+    turn = 1 if rng.random() < 0.5 else -1
+    middle = int(rng.integers(gap, max(gap + 1, n - gap)))
+    picks = [int(rng.integers(0, n)), middle - turn * gap, middle, middle + turn * gap]
+    picks = [min(max(i, 0), n - 1) for i in picks]
+    pictures = tuple(clip.pictures[i] for i in picks)
+    common = [k for k in pictures[FIRST].areas if k in pictures[P].areas and k in pictures[A].areas]
+    common = [k for k in common if min(pictures[FIRST].boxes[k][2:]) >= settings.min_side / 2]
+    if not common:
+        return None
+    k = int(rng.choice(common))
+    size = pictures[0].width, pictures[0].height
+    if any((p.width, p.height) != size for p in pictures):
+        return None
+    flip = rng.random() < 0.5
+    zoom = math.exp(rng.uniform(-0.2, 0.2))
+    place = np.array([[-zoom if flip else zoom, 0, zoom * size[0] if flip else 0.0], [0, zoom, 0]])
+    if rng.random() < 0.3:
+        place = _about(place, np.array(size) * zoom / 2, _motion(rng, 15, 0.0, 0.1))
+    layer = Layer(pictures, None, (place,) * 4, target=k, colour=_colour(rng))
+    return (layer,), tuple(_moved(p.boxes.get(k), place) for p in pictures)
+
+
+def _still(
+    rng: np.random.Generator, pool: Pool, chooser: Chooser, clip: Clip, settings: ClipSettings
+) -> tuple[tuple[Layer, ...], tuple[tuple[float, float, float, float] | None, ...]] | None:
+    """A still set in motion: as it is with a moving camera, or cut out and moved over another picture."""
+    picture = clip.pictures[0]
+    ids = [k for k, box in picture.boxes.items() if min(box[2:]) >= settings.min_side and picture.areas[k] > 150]
+    if not ids:
+        return None
+    k = int(rng.choice(ids))
+    box = picture.boxes[k]
+    category = clip.categories.get(k, clip.source)
+    cuttable = not _touches_edge(picture, k)
+    paste = clip.source == "eth80" or (cuttable and rng.random() < settings.paste)
+    cut = _cut(rng, box) if rng.random() < settings.part else None
+    bend = int(rng.integers(2**31)) if rng.random() < settings.elastic else None
+    fast = rng.random() < settings.fast
+    centre = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
+    size = math.sqrt(box[2] * box[3])
+    layers: list[Layer] = []
+    if paste:
+        ground = chooser.still(rng)
+        goal = math.exp(rng.uniform(math.log(24), math.log(260)))  # size of the target on the canvas
+        zoom = goal / size
+        spot = np.array([rng.uniform(0.15, 0.85) * ground.width, rng.uniform(0.15, 0.85) * ground.height])
+        layers.append(Layer((ground,) * 4, None, _path(rng, np.eye(2, 3), spot, goal, fast, 0.5), colour=_colour(rng)))
+        base = np.array([[zoom, 0, spot[0] - zoom * centre[0]], [0, zoom, spot[1] - zoom * centre[1]]])
+        if rng.random() < 0.5:
+            base = _about(base, spot, np.array([[-1.0, 0, 0], [0, 1.0, 0]]))
+        places = _path(rng, base, spot, goal, fast, 1.0)
+        layers.append(Layer((picture,) * 4, k, places, k, cut, colour=_colour(rng), bend=bend))
+    else:
+        zoom = math.exp(rng.uniform(-0.5, 0.5))
+        spot, goal = centre * zoom, size * zoom
+        base = np.array([[zoom, 0, 0], [0, zoom, 0.0]])
+        if rng.random() < 0.5:
+            base = _about(base, spot, np.array([[-1.0, 0, 0], [0, 1.0, 0]]))
+        places = _path(rng, base, spot, goal, fast, 1.0)
+        layers.append(Layer((picture,) * 4, None, places, k, cut, colour=_colour(rng), bend=bend))
+    boxes = tuple(_moved(box if cut is None else _cut_box(box, cut), place) for place in places)
+    if rng.random() < settings.lookalike:
+        for _ in range(1 + int(rng.integers(2))):
+            other, j = (picture, k) if cuttable and rng.random() < 0.35 else chooser.cutout(rng, category)
+            beside = _beside(rng, other.boxes[j], boxes, goal, 0.7, 1.6)
+            at = 1 if paste and rng.random() < 0.5 else len(layers)
+            layers.insert(at, Layer((other,) * 4, j, beside, colour=_colour(rng)))
+    if rng.random() < settings.occluder:
+        other, j = chooser.cutout(rng)
+        over = _beside(rng, other.boxes[j], boxes, goal, 0.15, 0.8, rng.uniform(0.35, 0.9))
+        shown = tuple(bool(v) for v in rng.random(4) < 0.75)
+        layers.append(Layer((other,) * 4, j, over, shown=(rng.random() < 0.2, *shown[1:]), colour=_colour(rng)))
+    return tuple(layers), boxes
+
+
+def _path(
+    rng: np.random.Generator, base: Affine, spot: np.ndarray, size: float, fast: bool, share: float
+) -> tuple[Affine, ...]:
+    """Places in the four frames: first far from the rest, then two steps of ordinary motion (or of fast motion)."""
+    far = _about(base, spot, _motion(rng, 18 * share, 0.25 * share, 0.3 * share, 0.12))
+    step = 2.2 if fast else 1.0
+    places = [far]
+    here, spot = base, spot.copy()
+    places.append(here)
+    drift = rng.normal(0, 0.08 * size * step * share, 2)
+    for _ in range(2):
+        shift = drift + rng.standard_t(3, 2) * 0.05 * size * step * share
+        here = _about(here, spot, _motion(rng, 3.5 * step * share, 0.035 * step * share, 0.02, 0.015))
+        here = here + np.array([[0, 0, shift[0]], [0, 0, shift[1]]])
+        spot = spot + shift
+        places.append(here)
+    return tuple(places)
+
+
+def _motion(rng: np.random.Generator, degrees: float, log_zoom: float, shift: float, shear: float = 0.0) -> Affine:
+    """A random linear map about the origin, (2, 3)."""
+    turn = math.radians(rng.normal(0, degrees)) if degrees else 0.0
+    zoom = math.exp(rng.normal(0, log_zoom)) if log_zoom else 1.0
+    aspect = math.exp(rng.normal(0, shear)) if shear else 1.0
+    c, s = zoom * math.cos(turn), zoom * math.sin(turn)
+    skew = rng.normal(0, shear) if shear else 0.0
+    m = np.array([[c, -s], [s, c]]) @ np.array([[aspect, skew], [0, 1 / aspect]])
+    return np.hstack([m, np.zeros((2, 1))])
+
+
+def _about(place: Affine, spot: np.ndarray, motion: Affine) -> Affine:
+    """`place` followed by `motion` about the canvas point `spot`."""
+    m = motion[:, :2]
+    return np.hstack([m @ place[:, :2], (m @ (place[:, 2] - spot) + spot + motion[:, 2])[:, None]])
+
+
+def _beside(
+    rng: np.random.Generator,
+    box: tuple[float, float, float, float],
+    targets: tuple[tuple[float, float, float, float] | None, ...],
+    size: float,
+    near: float,
+    far: float,
+    rel: float | None = None,
+) -> tuple[Affine, ...]:
+    """Places of another cut-out that keeps near the target: at `near`..`far` of its size from its centre."""
+    own = math.sqrt(max(1.0, box[2] * box[3]))
+    zoom = size / own * (rel if rel is not None else math.exp(rng.normal(0, 0.2)))
+    turn, distance = rng.uniform(0, 2 * math.pi), size * rng.uniform(near, far)
+    offset = distance * np.array([math.cos(turn), math.sin(turn)])
+    sway = rng.normal(0, 0.15 * size, (4, 2)).cumsum(0)
+    places = []
+    angle = rng.normal(0, 0.15)
+    for i in range(4):
+        t = targets[i]
+        spot = np.array([t[0] + t[2] / 2, t[1] + t[3] / 2]) if t else np.zeros(2)
+        here = spot + offset + sway[i]
+        c, s = zoom * math.cos(angle), zoom * math.sin(angle)
+        m = np.array([[c, -s], [s, c]])
+        centre = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
+        places.append(np.hstack([m, (here - m @ centre)[:, None]]))
+    return tuple(places)
+
+
+def _frames(layer: Layer, order: tuple[int, ...]) -> Layer:
+    return replace(
+        layer,
+        pictures=tuple(layer.pictures[i] for i in order),
+        places=tuple(layer.places[i] for i in order),
+        shown=tuple(layer.shown[i] for i in order),
+    )
+
+
+def _moved(
+    box: tuple[float, float, float, float] | None, place: Affine
+) -> tuple[float, float, float, float] | None:
+    """Bounding box of a moved box (its inscribed ellipse, so that turning does not inflate it)."""
+    if box is None:
+        return None
+    m = place[:, :2]
+    centre = m @ np.array([box[0] + box[2] / 2, box[1] + box[3] / 2]) + place[:, 2]
+    half = np.sqrt((m * m) @ np.array([box[2] ** 2, box[3] ** 2])) / 2
+    return (centre[0] - half[0], centre[1] - half[1], 2 * half[0], 2 * half[1])
+
+
+def _window(
+    box: tuple[float, float, float, float] | None, factor: float, rng: np.random.Generator, jitter: float
+) -> tuple[float, float, float]:
+    """Crop (x, y, side) around a box, as the tracker takes it, with the error a tracker's box has."""
+    assert box is not None
+    w, h = (v * math.exp(rng.normal(0, jitter)) for v in box[2:])
+    c = (w + h) / 2
+    side = max(16.0, factor * math.sqrt((w + c) * (h + c)))
+    cx = box[0] + box[2] / 2 + rng.normal(0, jitter) * box[2]
+    cy = box[1] + box[3] / 2 + rng.normal(0, jitter) * box[3]
+    return (cx - side / 2, cy - side / 2, side)
+
+
+def _factor(rng: np.random.Generator, settings: ClipSettings) -> float:
+    low, high = settings.window
+    if rng.random() < 0.65:
+        return settings.usual_window * math.exp(rng.normal(0, 0.06))
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def _colour(rng: np.random.Generator) -> tuple[float, ...]:
+    gains = np.exp(rng.normal(0, 0.06, 3) + rng.normal(0, 0.15))
+    return (*(float(g) for g in gains), float(rng.normal(0, 10)))
+
+
+def _touches_edge(picture: Picture, k: int) -> bool:
+    x, y, w, h = picture.boxes[k]
+    edges = (x < 2) + (y < 2) + (x + w > picture.width - 2) + (y + h > picture.height - 2)
+    return edges > 0
+
+
+def _cut(rng: np.random.Generator, box: tuple[float, float, float, float]) -> tuple[float, float, float]:
+    """A half-plane through a box: mostly level (heads, torsos), keeping 30 to 70 %."""
+    turn = rng.choice([0.0, 0.0, math.pi, math.pi / 2, -math.pi / 2]) + rng.normal(0, 0.2)
+    n = np.array([math.sin(turn), math.cos(turn)])  # turn 0: keep what lies above
+    centre = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
+    reach = abs(n[0]) * box[2] / 2 + abs(n[1]) * box[3] / 2
+    return (float(n[0]), float(n[1]), float(n @ centre + reach * rng.uniform(-0.4, 0.4)))
+
+
+def _cut_box(
+    box: tuple[float, float, float, float], cut: tuple[float, float, float]
+) -> tuple[float, float, float, float]:
+    """Bounding box of what the half-plane leaves of a box."""
+    x, y, w, h = box
+    grid = np.stack(np.meshgrid(np.linspace(x, x + w, 17), np.linspace(y, y + h, 17)), -1).reshape(-1, 2)
+    kept = grid[grid @ np.array(cut[:2]) < cut[2]]
+    if len(kept) < 2:
+        return box
+    low, high = kept.min(0), kept.max(0)
+    return (float(low[0]), float(low[1]), float(max(high[0] - low[0], 1)), float(max(high[1] - low[1], 1)))
+
+
+def render(pool: Pool, p: Plan, rng: np.random.Generator) -> Rendered | None:
+    """Draw a plan; None where the target cannot be seen in the first frame."""
+    first, first_mask = _draw(pool, p, FIRST, p.crops[FIRST], rng)
+    box = _box_of(first_mask)
+    if box is None or min(box[2] - box[0], box[3] - box[1]) < 12 or (first_mask > 127).mean() < 0.015:
+        return None
+    if p.start:
+        a, a_mask, before = first, first_mask, first_mask
+    else:
+        a, a_mask = _draw(pool, p, A, p.crops[A], rng)
+        before = _target_only(pool, p, P, p.crops[A])
+    b, b_mask = _draw(pool, p, B, p.crops[B], rng)
+    small = [cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in (first_mask, a_mask, b_mask)]
+    filled = np.zeros((CROP, CROP), np.uint8)
+    jitter = rng.normal(0, 0.025, 4) * np.array([box[2] - box[0], box[3] - box[1]] * 2)
+    x0, y0, x1, y1 = (np.clip(np.array(box) + jitter, 0, CROP)).round().astype(int)
+    filled[y0:y1, x0:x1] = 255
+    return Rendered(
+        np.stack([first, a, b]),
+        np.stack(small),
+        cv2.resize(before, (MASK, MASK), interpolation=cv2.INTER_AREA),
+        np.array([p.crops[i] for i in (FIRST, A, B)], np.float32),
+        cv2.resize(filled, (MASK, MASK), interpolation=cv2.INTER_AREA),
+        p.start,
+    )
+
+
+def _draw(
+    pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float], rng: np.random.Generator
+) -> tuple[UInt8, UInt8]:
+    """Pixels (256, 256, 3) and the target's visible mask (256, 256) of one frame's crop."""
+    canvas = np.empty((CROP, CROP, 3), np.uint8)
+    truth = np.zeros((CROP, CROP), np.uint8)
+    for i, layer in enumerate(p.layers):
+        if not layer.shown[frame]:
+            continue
+        picture = layer.pictures[frame]
+        colour = _warp(pool.pixels(picture), layer, frame, crop, p.fill if i == 0 else None)
+        colour = _tint(colour, layer.colour)
+        if layer.object_id is None:
+            canvas = colour
+            if layer.target is not None:
+                alpha = _alpha(pool, picture, layer.target, layer.cut, soft=True)
+                truth = _warp(alpha, layer, frame, crop, 0)
+            continue
+        alpha = _warp(_alpha(pool, picture, layer.object_id), layer, frame, crop, 0)
+        if not alpha.any():
+            continue
+        soft = cv2.GaussianBlur(alpha, (3, 3), 0)
+        canvas = _blend(canvas, colour, soft)
+        if layer.target is None:
+            truth = cv2.min(truth, 255 - alpha)
+        elif layer.cut is None:
+            truth = alpha
+        else:
+            truth = _warp(_alpha(pool, picture, layer.target, layer.cut), layer, frame, crop, 0)
+    return _finish(canvas, p.look[frame], p.gray), truth
+
+
+def _target_only(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float]) -> UInt8:
+    """The target's mask (256, 256) of one frame as `crop` sees it, occluders not counted."""
+    for layer in p.layers:
+        if layer.target is not None:
+            alpha = _alpha(pool, layer.pictures[frame], layer.target, layer.cut)
+            return _warp(alpha, layer, frame, crop, 0)
+    raise AssertionError("a plan without a target")
+
+
+def _alpha(
+    pool: Pool, picture: Picture, k: int, cut: tuple[float, float, float] | None = None, soft: bool = False
+) -> UInt8:
+    """Mask (H, W) of object k: 255 inside, 0 outside and, where `soft`, 128 on its rim where the truth is not known."""
+    ids = np.ascontiguousarray(pool.mask(picture))
+    alpha = cv2.compare(ids, k, cv2.CMP_EQ)
+    if soft and picture.ignore:
+        near = cv2.dilate(alpha, np.ones((13, 13), np.uint8))
+        alpha = cv2.max(alpha, cv2.min(near, cv2.compare(ids, IGNORE, cv2.CMP_EQ)) // 2)
+    if cut is not None:
+        y, x = np.ogrid[: alpha.shape[0], : alpha.shape[1]]
+        alpha = np.where(cut[0] * x + cut[1] * y < cut[2], alpha, 0).astype(np.uint8)
+    return alpha
+
+
+def _warp(
+    image: UInt8,
+    layer: Layer,
+    frame: int,
+    crop: tuple[float, float, float],
+    fill: int | tuple[int, int, int] | None,
+) -> UInt8:
+    """The layer's picture as the crop sees it, (256, 256[, 3]); outside it is `fill`, or its mirror image for None."""
+    x, y, side = crop
+    s = CROP / side
+    place = layer.places[frame]
+    m = s * place[:, :2]
+    t = s * (place[:, 2] - (x, y))
+    shrink = 1.0 / max(1e-6, math.sqrt(abs(np.linalg.det(m))))
+    if shrink > 2.5:  # read a smaller copy, or fine texture turns into noise
+        factor = 2.0 if shrink < 5 else 4.0
+        size = max(1, round(image.shape[1] / factor)), max(1, round(image.shape[0] / factor))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        m = m * factor
+    t = t + m @ (0.5, 0.5) - 0.5  # pixel centres
+    border = cv2.BORDER_CONSTANT if fill is not None else cv2.BORDER_REFLECT_101
+    value = fill if fill is not None else 0
+    if layer.bend is None or frame == FIRST:
+        matrix = np.hstack([m, t[:, None]])
+        return cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=value)
+    maps = _bent(m, t, layer.bend, frame, s)
+    return cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=border, borderValue=value)
+
+
+def _bent(m: np.ndarray, t: np.ndarray, seed: int, frame: int, scale: float) -> tuple[Float32, Float32]:
+    """Sampling maps of an affine with a smooth field on top, which grows from frame to frame."""
+    field_ = np.random.default_rng(seed).normal(0, 1, (2, 5, 5)).astype(np.float32) * CROP * 0.022
+    more = np.random.default_rng(seed + frame).normal(0, 1, (2, 5, 5)).astype(np.float32) * CROP * 0.007
+    bend = [cv2.resize(f, (CROP, CROP), interpolation=cv2.INTER_CUBIC) for f in field_ + more]
+    inverse = np.linalg.inv(m)
+    xs, ys = np.meshgrid(np.arange(CROP, dtype=np.float32), np.arange(CROP, dtype=np.float32))
+    xs, ys = xs + bend[0] - np.float32(t[0]), ys + bend[1] - np.float32(t[1])
+    i = inverse.astype(np.float32)
+    return i[0, 0] * xs + i[0, 1] * ys, i[1, 0] * xs + i[1, 1] * ys
+
+
+def _tint(image: UInt8, colour: tuple[float, ...]) -> UInt8:
+    levels = np.arange(256, dtype=np.float32)
+    table = np.stack([np.clip((levels - 128) * g + 128 + colour[3], 0, 255) for g in colour[:3]], 1)
+    return cv2.LUT(image, table.astype(np.uint8)[None])
+
+
+def _blend(below: UInt8, above: UInt8, alpha: UInt8) -> UInt8:
+    a = (alpha.astype(np.float32) / 255.0)[..., None]
+    return cv2.convertScaleAbs(below + (above.astype(np.float32) - below) * a)
+
+
+def _finish(image: UInt8, seed: int, gray: bool) -> UInt8:
+    """What a camera does: light, blur, compression, noise."""
+    rng = np.random.default_rng(seed)
+    image = _tint(image, _colour(rng))
+    if gray:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    dice = rng.random(4)
+    if dice[0] < 0.12:  # out of focus, or low resolution
+        size = int(CROP * rng.uniform(0.25, 0.7))
+        image = cv2.resize(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), (CROP, CROP))
+    if dice[1] < 0.12:  # motion blur
+        length = int(rng.integers(3, 12))
+        turn = rng.uniform(0, math.pi)
+        kernel = np.zeros((length, length), np.float32)
+        c = (length - 1) / 2
+        end = (c * math.cos(turn), c * math.sin(turn))
+        cv2.line(kernel, (round(c - end[0]), round(c - end[1])), (round(c + end[0]), round(c + end[1])), 1.0)
+        image = cv2.filter2D(image, -1, kernel / kernel.sum())
+    if dice[2] < 0.06:
+        _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 60))])
+        image = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    if dice[3] < 0.08:  # low light
+        gamma = rng.uniform(1.3, 2.4)
+        image = cv2.LUT(image, (255 * (np.arange(256) / 255.0) ** gamma).astype(np.uint8))
+    return image
+
+
+def _box_of(mask: UInt8) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of what is above half; None where nothing is."""
+    x, y, w, h = cv2.boundingRect((mask > 127).astype(np.uint8))
+    return (x, y, x + w, y + h) if w and h else None
+
+
+def spoil(rng: np.random.Generator, mask: UInt8, strength: float = 1.0) -> UInt8:
+    """A mask (128, 128) as a tracker might have drawn it: bent, swollen, shrunk, with holes and false blobs, or lost."""
+    dice = rng.random()
+    if dice < 0.10 * strength:
+        return np.zeros_like(mask)
+    box = _box_of(mask)
+    if box is None:
+        return mask
+    size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+    if dice < 0.18 * strength:
+        filled = np.zeros_like(mask)
+        filled[box[1] : box[3], box[0] : box[2]] = 255
+        return filled
+    if rng.random() < 0.6:
+        k = 1 + 2 * int(rng.integers(1, max(2, int(0.06 * size * strength) + 2)))
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))
+        mask = cv2.dilate(mask, kernel) if rng.random() < 0.5 else cv2.erode(mask, kernel)
+    if rng.random() < 0.5:
+        c = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+        shift = rng.normal(0, 0.05 * size * strength, 2)
+        place = _about(np.eye(2, 3), c, _motion(rng, 5 * strength, 0.06 * strength, 0, 0.04))
+        mask = cv2.warpAffine(mask, place + np.array([[0, 0, shift[0]], [0, 0, shift[1]]]), mask.shape[::-1])
+    for value, share in ((0, 0.25), (255, 0.25)):
+        if rng.random() < share * strength:
+            mask = mask.copy()
+            for _ in range(int(rng.integers(1, 4))):
+                spread = size * (0.35 if value == 0 else 0.8)
+                spot = (rng.normal(0, spread, 2) + ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)).astype(int)
+                axes = (int(1 + size * rng.uniform(0.03, 0.22)), int(1 + size * rng.uniform(0.03, 0.22)))
+                cv2.ellipse(mask, (int(spot[0]), int(spot[1])), axes, float(rng.uniform(0, 180)), 0, 360, value, -1)
+    if rng.random() < 0.15 * strength:  # half of it missing
+        turn = rng.uniform(0, 2 * math.pi)
+        ys, xs = np.ogrid[: mask.shape[0], : mask.shape[1]]
+        side = math.cos(turn) * (xs - (box[0] + box[2]) / 2) + math.sin(turn) * (ys - (box[1] + box[3]) / 2)
+        mask = np.where(side < rng.uniform(-0.2, 0.4) * size, mask, 0).astype(np.uint8)
+    blur = rng.choice([0, 1, 3, 5])
+    return cv2.GaussianBlur(mask, (int(blur), int(blur)), 0) if blur > 1 else mask

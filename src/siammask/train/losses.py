@@ -1,0 +1,73 @@
+"""Losses of the guided network on one search: mask, coarse mask, score and predicted overlap."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from siammask.network.guided import Drawing
+from siammask.train.config import LossConfig
+
+
+def guided_losses(drawing: Drawing, truth: Tensor, weights: LossConfig) -> dict[str, Tensor]:
+    """Each loss as a scalar, unweighted, by the name of its weight. `truth` is (N, 1, 128, 128) in [0, 1]."""
+    logits = drawing.mask
+    edge = boundary(truth)
+    weight = 1.0 + weights.boundary * edge
+    bce = F.binary_cross_entropy_with_logits(logits, truth, weight) / weight.mean()
+    probability = torch.sigmoid(logits)
+    both = (probability * truth).sum((1, 2, 3))
+    total = probability.sum((1, 2, 3)) + truth.sum((1, 2, 3))
+    dice = 1.0 - (2.0 * both + 20.0) / (total + 20.0)
+    coarse = F.binary_cross_entropy_with_logits(drawing.coarse, F.avg_pool2d(truth, 4))
+    cells, importance = score_target(truth, drawing.score.shape[-1])
+    score = F.binary_cross_entropy_with_logits(drawing.score, cells, importance)
+    overlap = F.binary_cross_entropy_with_logits(drawing.overlap, mask_iou(logits.detach(), truth))
+    return {"mask": bce, "dice": dice.mean(), "coarse": coarse, "score": score, "overlap": overlap}
+
+
+def total(losses: dict[str, Tensor], weights: LossConfig) -> Tensor:
+    """The weighted sum."""
+    return torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
+
+
+def boundary(truth: Tensor) -> Tensor:
+    """1 within two pixels of an edge of the mask (N, 1, H, W), else 0."""
+    near = F.avg_pool2d(truth, 5, 1, 2, count_include_pad=False)
+    return ((near > 0.02) & (near < 0.98)).to(truth.dtype)
+
+
+def mask_iou(logits: Tensor, truth: Tensor) -> Tensor:
+    """IoU (N,) of the masks at one half; two empty masks overlap by 0: an absent target is to be scored low."""
+    a, b = logits > 0, truth > 0.5
+    return (a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3)).clamp(min=1)
+
+
+def score_target(truth: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    """Labels and weights (N, 1, n, n) of the score map: 1 near the middle of the object's box, 0 elsewhere.
+
+    As in SiamFC (section 3.2), with the radius a quarter of the box's sides (at least 0.75 cells); the positive and the negative
+    cells of a crop weigh the same in all.
+    """
+    n, side = truth.shape[0], truth.shape[-1]
+    on = truth[:, 0] > 0.5
+    index = torch.arange(side, device=truth.device, dtype=truth.dtype)
+
+    def span(line: Tensor) -> tuple[Tensor, Tensor]:  # (N, side) bool -> centre and half size in pixels
+        low = torch.where(line, index, side).amin(1)
+        high = torch.where(line, index, -1.0).amax(1) + 1
+        return (low + high) / 2, (high - low) / 2
+
+    cx, rx = span(on.any(1))
+    cy, ry = span(on.any(2))
+    step = side / cells
+    at = (torch.arange(cells, device=truth.device, dtype=truth.dtype) + 0.5) * step
+    dx = (at[None, None, :] - cx[:, None, None]) / (rx * 0.5).clamp(min=0.75 * step)[:, None, None]
+    dy = (at[None, :, None] - cy[:, None, None]) / (ry * 0.5).clamp(min=0.75 * step)[:, None, None]
+    label = ((dx * dx + dy * dy) <= 1.0) & on.flatten(1).any(1)[:, None, None]
+    label = label[:, None].to(truth.dtype)
+    positives = label.sum((2, 3), keepdim=True)
+    negatives = cells * cells - positives
+    weight = torch.where(label > 0, 0.5 / positives.clamp(min=1), 0.5 / negatives)
+    return label, weight * (cells * cells) * torch.ones((n, 1, 1, 1), device=truth.device)
