@@ -11,7 +11,7 @@ from rich.console import Console
 
 from siammask.errors import InputError, MediaError
 from siammask.evaluate.protocols import one_pass
-from siammask.evaluate.report import Spread, evaluate_folder, evaluate_sequences
+from siammask.evaluate.report import Spread, evaluate_folder, evaluate_sequences, versions
 from siammask.evaluate.sequences import find_sequences
 from siammask.geometry import Box, check_box
 from siammask.tracker import TrackResult
@@ -103,6 +103,8 @@ def test_report_as_json_and_as_a_table(folder):
     assert values["sequences"][0]["region"] is None
     assert set(values["ms"]) == {"median", "low", "high"}
     assert values["versions"]["numpy"] == np.__version__
+    assert "eyes" not in values["versions"]  # no package of that name
+    assert "openvino" in versions("openvino")
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(report.table())
     text = console.export_text()

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from rich.table import Table
 
+from siammask import __version__
 from siammask.engines import cpu_features
 from siammask.errors import InputError
 from siammask.evaluate.protocols import (
@@ -171,7 +172,7 @@ def evaluate_sequences(sequences: Iterable[Sequence], tracker: Tracker, progress
         tracker.engine.name,
         tracker.engine.precision,
         tuple(sorted(cpu_features() & CPU_FEATURES)),
-        _versions(tracker.engine.name),
+        versions(tracker.engine.name),
     )
 
 
@@ -187,14 +188,14 @@ def score(sequence: Sequence, trajectory: Trajectory) -> SequenceReport:
     )
 
 
-def _versions(engine: str) -> dict[str, str]:
-    """Versions of what the figures depend on."""
-    found = {"python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__}
-    for package in ("siammask", engine):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed as a package"
+def versions(engine: str) -> dict[str, str]:
+    """Versions of what figures depend on; the runtime's is left out where it is no installed package."""
+    found = {"siammask": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    found["opencv"] = cv2.__version__
+    try:
+        found[engine] = version(engine)
+    except PackageNotFoundError:  # an engine of the caller's own
+        return found
     return found
 
 
