@@ -1,6 +1,6 @@
 """Frames per second from decoded frame to mask and rotated box, measured in turns: A B A B.
 
-    python benchmarks/speed.py                                     the default model, the bundled 640x360 clip, 2 threads
+    python benchmarks/speed.py                                     the default model, bundled 640x360 clip, 2 threads
     python benchmarks/speed.py --precision f32 --precision bf16    two precisions against each other
     python benchmarks/speed.py --nano-dir FOLDER                   against OpenCV's TrackerNano (box only)
 
@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -65,7 +66,7 @@ def main(
         contestants[f"{model} {tracker.engine.name} {tracker.engine.precision}"] = ours(tracker)
     if nano_dir is not None:
         try:
-            contestants["TrackerNano (OpenCV, box only)"] = nano(nano_dir)
+            contestants["OpenCV TrackerNano"] = nano(nano_dir)
         except SiamMaskError as error:
             console.print(f"Without TrackerNano: {error}")
     blocks = race(contestants, frames, target, block, rounds)
@@ -130,10 +131,10 @@ def nano(folder: Path) -> Start:
     for file in files:
         if not file.is_file():
             raise InputError(f"{file} is missing.")
-    parameters = cv2.TrackerNano_Params()
+    parameters = cv2.TrackerNano_Params()  # type: ignore[attr-defined]
     parameters.backbone, parameters.neckhead = (str(file) for file in files)
     try:
-        tracker = cv2.TrackerNano_create(parameters)  # type: ignore[attr-defined]
+        tracker = cv2.TrackerNano_create(parameters)
     except cv2.error as error:
         raise InputError(f"OpenCV {cv2.__version__} cannot open the files in {folder} ({error.err}).") from error
 
@@ -191,10 +192,12 @@ def show(report: dict[str, Any], console: Console) -> None:
         f"{report['clip']}, {'x'.join(map(str, report['size']))}; {report['threads']} threads of {cpu['cores']} cores, "
         f"{cpu['machine']}: {', '.join(cpu['features']) or 'features unknown'}"
     )
-    table = Table(caption=f"median (10-90 %) over {report['rounds']} turns of {report['frames_a_block']} frames")
-    table.add_column("")
-    for heading in ("ms a frame", "frames/s of a turn", "times the first"):
-        table.add_column(heading, justify="right")
+    table = Table(
+        box=SIMPLE, caption=f"median (10-90 %) over {report['rounds']} turns of {report['frames_a_block']} frames"
+    )
+    table.add_column("", overflow="fold")
+    for heading in ("ms a frame", "frames/s", "times the first"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, row in report["contestants"].items():
         table.add_row(
             name,

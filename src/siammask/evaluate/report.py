@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from rich.box import SIMPLE
 from rich.table import Table
 
 from siammask import __version__
@@ -99,10 +100,10 @@ class Report:
 
     def table(self) -> Table:
         """One row for each sequence and one for the mean, for the terminal."""
-        table = Table(title=f"{self.model}, {self.engine} {self.precision}")
-        table.add_column("sequence")
-        for heading in ("frames", "J", "F", "success AUC", "precision", "ms"):
-            table.add_column(heading, justify="right")
+        table = Table(title=f"{self.model}, {self.engine} {self.precision}", box=SIMPLE, pad_edge=False)
+        table.add_column("sequence", overflow="fold")
+        for heading in ("frames", "J", "F", "AUC", "prec.", "ms"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for s in self.sequences:
             j, f = (None if figure is None else figure.mean for figure in (s.region, s.contour))
             table.add_row(
@@ -115,7 +116,7 @@ class Report:
         means, frames = self.means, sum(s.frames for s in self.sequences)
         figures = (_digits(means.get(name)) for name in ("J", "F", "success_auc", "precision"))
         table.add_row("mean", str(frames), *figures, _spread(self.ms), style="bold")
-        table.caption = "J and F without first and last frame; ms: median (10-90 %)"
+        table.caption = "J, F without first, last frame; AUC of success; precision at 20 px; ms: median (10-90 %)"
         return table
 
 
