@@ -96,9 +96,6 @@ def read_indexed_png(path: str | Path) -> UInt8:
     return values[: frame.height, : frame.width].copy()
 
 
-read_indexed = read_indexed_png  # TODO one name, once its callers agree
-
-
 def _sequences_at(place: Path, root: Path) -> Iterator[Sequence]:
     """The objects of one sequence folder."""
     name = root.resolve().name if place == root else place.relative_to(root).as_posix()
