@@ -190,7 +190,7 @@ def _open(address: str, name: str) -> Any:
 def _decode(address: str, name: str, start: int) -> Generator[Frame, None, None]:
     """Frames from `start` on. A frame keeps the time at which the file shows it."""
     reformatter = VideoReformatter()
-    index, origin, end = 0, None, 0.0
+    index, origin, following, end = 0, None, 0.0, 0.0  # following: when the next frame is due, if it does not say
     with _open(address, name) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -199,10 +199,12 @@ def _decode(address: str, name: str, start: int) -> Generator[Frame, None, None]
             for packet in container.demux(stream):
                 if packet.is_corrupt and packet.size:  # cut in the middle: it would decode to half a picture
                     raise av.error.InvalidDataError(0, "the data end in the middle of a frame")
+                if packet.pts is not None and packet.time_base is not None:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 for picture in packet.decode():
-                    shown = end if picture.time is None else float(picture.time)
+                    shown = following if picture.time is None else float(picture.time)
                     origin = shown if origin is None else origin
-                    end = shown + step
+                    following = shown + step
                     if index >= start:
                         yield Frame(index, shown - origin, _upright(picture, reformatter))
                     index += 1
@@ -211,7 +213,7 @@ def _decode(address: str, name: str, start: int) -> Generator[Frame, None, None]
                 raise MediaError(f"Video {name} cannot be decoded ({_reason(error)}).") from error
             raise TruncatedError(f"Video {name} breaks at frame {index} ({_reason(error)}).", index) from error
         missing = _declared_end(stream) - end
-        if index and missing > max(2 * step, 0.02 * end):  # a frame or two may fall to edit lists and rounding
+        if index and missing > max(0.1, 2 * step, 0.02 * end):  # a frame or two may fall to edit lists and rounding
             raise TruncatedError(
                 f"Video {name} ends at frame {index}, {missing:.1f} s before the length it states; it is incomplete.",
                 index,

@@ -14,7 +14,7 @@ import cv2
 from siammask.errors import MediaError
 from siammask.geometry import UInt8
 
-_CLOCK = 90_000  # ticks a second, as in MPEG: exact for 24, 25, 30 and 30000/1001 frames a second
+_CLOCK = 60_000  # ticks a second: whole for 24, 25, 30, 30000/1001 frames a second; MPEG-4 part 2 allows 65535
 
 
 class VideoWriter:
