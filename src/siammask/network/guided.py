@@ -173,23 +173,36 @@ def _places(mask: Tensor, side: int) -> Tensor:
 def _read(query: Tensor, place: Tensor, memory: Memory, sharp: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
     """Read `memory` at the queries: values (N, Q, 64), and likeness (N, Q, 4) to its object and to what is not.
 
-    Likeness: highest cosine to a position of the object and to one of the background, without and with distance.
+    A value is weighed by softmax(sharp * cosine - near * squared distance). Likeness is the highest such exponent over
+    the object's positions and over the background's, as a cosine: first without the distance, then with it.
+    All of it is written as inner products of longer vectors, so that no (N, Q, 256) tensor is touched twice.
     """
     there = _places(memory.mask, 16)
-    cosine = query @ memory.key.transpose(1, 2)  # (N, Q, 256)
-    distance = (
-        place.square().sum(2, keepdim=True)
-        + there.square().sum(2)[:, None]
-        - 2.0 * (place @ there.transpose(1, 2))
-    )
-    local = cosine - (near / sharp) * distance
-    read = torch.softmax(sharp * local, 2) @ memory.value
-    off = 2.0 * (1.0 - memory.mask)[:, None]
-    on = 2.0 * memory.mask[:, None]
-    like = torch.stack(
-        ((cosine - off).amax(2), (cosine - on).amax(2), (local - off).amax(2), (local - on).amax(2)), 2
-    )
-    return read, like.clamp(-2.0, 1.0)
+    ratio = near / sharp
+    one = torch.ones_like(place[..., :1])
+    long_query = torch.cat((query, place, place.square().sum(2, keepdim=True), one), 2)
+    one = torch.ones_like(there[..., :1])
+    distance = torch.cat((2.0 * ratio * there, -ratio * one, -ratio * there.square().sum(2, keepdim=True)), 2)
+    close = torch.cat((memory.key, distance), 2)  # long_query . close = cosine - ratio * squared distance
+    far = torch.cat((memory.key, torch.zeros_like(distance)), 2)
+    read = torch.softmax((sharp * long_query) @ close.transpose(1, 2), 2) @ memory.value
+    off = F.pad(2.0 * (1.0 - memory.mask)[..., None], (far.shape[2] - 1, 0))
+    on = F.pad(2.0 * memory.mask[..., None], (far.shape[2] - 1, 0))
+    likes = [_highest(long_query, keys) for keys in (far - off, far - on, close - off, close - on)]
+    return read, torch.stack(likes, 2).clamp(-2.0, 1.0)
+
+
+def _highest(query: Tensor, keys: Tensor) -> Tensor:
+    """Highest inner product (N, Q) of each query (N, Q, C) with the keys (N, M, C).
+
+    While training, the winner is found without a graph and its product taken again: the backward of a maximum over
+    (N, Q, M) is most of the cost otherwise.
+    """
+    if not torch.is_grad_enabled():
+        return (query @ keys.transpose(1, 2)).amax(2)
+    with torch.no_grad():
+        winner = (query @ keys.transpose(1, 2)).argmax(2)
+    return (query * keys.gather(1, winner[..., None].expand(-1, -1, keys.shape[2]))).sum(2)
 
 
 def _correlate(low: Tensor, kernel: Tensor) -> Tensor:
