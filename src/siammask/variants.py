@@ -111,8 +111,11 @@ _ROWS = (
 )
 
 VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
+# `light` pads its convolutions, so its crops are whole multiples of its stride: 128 and 256 give 25 x 25 cells as well.
 VARIANTS |= {
-    f"{row.name}_light": replace(row, name=f"{row.name}_light", backbone="light")
+    f"{row.name}_light": replace(row, name=f"{row.name}_light", backbone="light").searching(
+        exemplar_size=128, search_size=256
+    )
     for row in _ROWS
     if row.backbone == "resnet50"
 }

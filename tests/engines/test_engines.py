@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -47,6 +48,13 @@ def test_weights_that_are_not_there(tmp_path, engine):
         open_engine(variant("siammask"), EngineOptions(engine=engine, precision="f32"), tmp_path / "nowhere")
 
 
+def said_by(code: str) -> str:
+    """What a fresh interpreter prints."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return run.stdout.strip()
+
+
 @pytest.mark.parametrize(("runtime", "extra"), [("openvino", "openvino"), ("torch", "train")])
 def test_a_runtime_that_is_not_installed_names_the_extra(runtime, extra):
     code = f"""
@@ -60,11 +68,9 @@ try:
 except MissingExtra as error:
     print(error)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == f"Engine {runtime!r} needs an extra: pip install 'siammask[{extra}]'."
+    assert said_by(code) == f"Engine {runtime!r} needs an extra: pip install 'siammask[{extra}]'."
 
 
 def test_importing_engines_loads_no_runtime():
     code = "import sys, siammask.engines; print(sorted({'torch', 'openvino'} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+    assert said_by(code) == "[]"

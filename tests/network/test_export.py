@@ -77,7 +77,6 @@ class Broken(Tiny):
         return {name: torch.log(-1 - value.abs()) for name, value in super().forward(pixels, kernel).items()}
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the tracer sees it too, and only warns
 @pytest.mark.parametrize("module", [BatchInside, Broken])
 def test_a_graph_that_differs_is_not_saved(tmp_path, module):
     with pytest.raises(WeightsError, match=r"'tiny'.*'response'.*nothing was saved"):

@@ -49,6 +49,9 @@ class OpenVinoGraphs:
         if cache is not None:
             self._config["CACHE_DIR"] = str(cache)
         self._inputs = {graph: [port.get_any_name() for port in model.inputs] for graph, model in self._models.items()}
+        self._outputs = {
+            graph: [port.get_any_name() for port in model.outputs] for graph, model in self._models.items()
+        }
         self._requests: dict[tuple[str, Shapes], ov.InferRequest] = {}
         for graph, model in self._models.items():
             shapes = [port.get_partial_shape() for port in model.inputs]
@@ -91,7 +94,7 @@ class OpenVinoGraphs:
         ordered = [np.ascontiguousarray(inputs[name]) for name in self._inputs[graph]]
         request = self._request(graph, tuple(array.shape for array in ordered))
         result = request.infer(ordered, share_inputs=True)
-        return {port.get_any_name(): np.array(value) for port, value in result.items()}
+        return {name: np.array(result[index]) for index, name in enumerate(self._outputs[graph])}
 
     def _request(self, graph: str, shapes: Shapes) -> ov.InferRequest:
         """The request of a graph compiled for these input shapes."""

@@ -95,6 +95,7 @@ def _convert(spec: GraphSpec) -> ov.Model:
     with warnings.catch_warnings():
         # torch announces torch.export; its programs cannot hold a number of groups that depends on the batch
         warnings.filterwarnings("ignore", message=r".*torch\.jit\..* is deprecated", category=DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sizes become constants; the comparison is the judge
         with torch.inference_mode():
             model = ov.convert_model(
                 _InOrder(spec),
@@ -117,22 +118,19 @@ def _convert(spec: GraphSpec) -> ov.Model:
 def _correlation(context: Any) -> Any:
     """`heads.Correlation` in OpenVINO's operations, with the batch left free."""
     pixels, kernel = context.get_input(0), context.get_input(1)
-    _, channels, height, width = (axis.get_length() if axis.is_static else -1 for axis in pixels.get_partial_shape())
-    rows, columns = (axis.get_length() for axis in list(kernel.get_partial_shape())[2:])
-    one_picture = opset.reshape(pixels, np.array([1, -1, height, width]), False)
+    _, channels, rows, columns = (axis.get_length() if axis.is_static else -1 for axis in kernel.get_partial_shape())
+    one_picture = opset.reshape(pixels, np.array([1, -1, 0, 0]), True)  # 0: as it was
     kernels = opset.reshape(kernel, np.array([-1, 1, 1, rows, columns]), False)
     response = opset.group_convolution(one_picture, kernels, [1, 1], [0, 0], [0, 0], [1, 1])
-    shape = np.array([-1, channels, height - rows + 1, width - columns + 1])
-    return opset.reshape(response, shape, False).outputs()
+    return opset.reshape(response, np.array([-1, channels, 0, 0]), True).outputs()
 
 
 def _differences(reference: TorchGraphs, ours: OpenVinoGraphs, graph: str, spec: GraphSpec) -> dict[str, float]:
-    """Largest difference of each output over the example and random inputs in batches of 1 and 2, relative."""
+    """Largest difference of each output over the example and a random batch of two, relative."""
     random = np.random.default_rng(0)
     example = {name: tensor.numpy() for name, tensor in spec.example.items()}
-    batches = [example, *({name: _random(value, n, random) for name, value in example.items()} for n in (1, 2))]
     worst = dict.fromkeys(spec.outputs, 0.0)
-    for inputs in batches:
+    for inputs in (example, {name: _random(value, 2, random) for name, value in example.items()}):
         want, have = reference.run(graph, inputs), ours.run(graph, inputs)
         for name in spec.outputs:
             worst[name] = max(worst[name], _difference(want[name], have[name]))
