@@ -71,20 +71,14 @@ def largest_contour(mask: Mask | UInt8) -> Contour | None:
 def smallest_box(contour: Contour, alignment: Alignment = "exact") -> RotatedBox:
     """The rotated rectangle of least area around a contour of pixel indices; angle in [-45, 45].
 
-    "exact" holds the whole pixels, so an upright mask gives its own width and height; "released" holds their indices,
-    and so is a pixel shorter each way and half a pixel up and left.
+    "exact" reaches half a pixel beyond the pixels' centres, so an upright mask gives its own width and height;
+    "released" ends at the indices, and so is a pixel shorter each way and half a pixel up and left.
     """
-    points = contour.astype(np.float32)
-    if alignment == "exact":
-        hull = cv2.convexHull(points).reshape(-1, 1, 2)
-        points = (hull + _PIXEL_CORNERS).reshape(-1, 2)
-    (cx, cy), (w, h), angle = cv2.minAreaRect(points)
+    (cx, cy), (w, h), angle = cv2.minAreaRect(contour.astype(np.float32))
     if abs(angle) > 45:  # which side OpenCV calls the width has changed between its versions
         w, h, angle = h, w, angle - math.copysign(90, angle)
-    return RotatedBox(float(cx), float(cy), float(w), float(h), float(angle))
-
-
-_PIXEL_CORNERS = np.array([[[0, 0], [1, 0], [1, 1], [0, 1]]], np.float32)
+    grow = 1.0 if alignment == "exact" else 0.0
+    return RotatedBox(float(cx) + grow / 2, float(cy) + grow / 2, float(w) + grow, float(h) + grow, float(angle))
 
 
 def run_lengths(mask: Mask) -> list[int]:

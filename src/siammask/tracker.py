@@ -105,9 +105,10 @@ class Tracker:
         patch = self._look(state, frame)[1]
         if patch is not None and settings.redraw_first:
             patch = patch.cut_to(box)
-            if _area(patch, settings.mask_threshold) >= settings.redraw_keep * box.area:
-                first = self.engine.embed(pixels, _seen(patch, crop, settings), True)
-                state = replace(state, first=first, patch=patch)
+            if _area(patch, settings.mask_threshold) < settings.redraw_keep * box.area:
+                return state, self._result(box, guide, size)
+            first = self.engine.embed(pixels, _seen(patch, crop, settings), True)
+            state = replace(state, first=first, patch=patch)
         return state, self._result(box, patch, size)
 
     def step(self, state: TrackerState, frame: UInt8) -> tuple[TrackerState, TrackResult]:
