@@ -31,14 +31,14 @@ def centres(boxes: Float64) -> Float64:
 
 
 def region_similarity(truth: Bool, predicted: Bool) -> float:
-    """J of two masks (H, W): intersection over union; 1 where both are empty (DAVIS 2016, section 4.1)."""
+    """J of two masks (H, W): intersection over union; 1 where both are empty (Perazzi et al., CVPR 2016)."""
     _check(truth, predicted)
     union = int(np.count_nonzero(truth | predicted))
     return int(np.count_nonzero(truth & predicted)) / union if union else 1.0
 
 
 def contour_accuracy(truth: Bool, predicted: Bool) -> float:
-    """F of two masks (H, W): harmonic mean of the precision and recall of boundary pixels (DAVIS 2016, section 4.1).
+    """F of two masks (H, W): harmonic mean of the precision and recall of boundary pixels (Perazzi et al., CVPR 2016).
 
     A boundary pixel is found when one of the other mask lies within ceil(0.008 sqrt(H^2 + W^2)) pixels. 1 where neither
     mask has a boundary, 0 where only one has.

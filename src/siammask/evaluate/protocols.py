@@ -14,8 +14,8 @@ from siammask.evaluate.overlap import Bool, Float64, box_iou, centres, contour_a
 from siammask.evaluate.sequences import Sequence
 from siammask.tracker import Tracker, TrackResult
 
-SUCCESS_THRESHOLDS = np.linspace(0, 1, 21)  # OTB: Wu et al., CVPR 2013, section 4
-NORM_THRESHOLDS = np.linspace(0, 0.5, 51)  # TrackingNet: Mueller et al., ECCV 2018, section 5
+SUCCESS_THRESHOLDS = np.linspace(0, 1, 21)  # OTB: Wu et al., CVPR 2013
+NORM_THRESHOLDS = np.linspace(0, 0.5, 51)  # TrackingNet: Mueller et al., ECCV 2018
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +80,7 @@ def _drawn(result: TrackResult) -> Bool:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """DAVIS 2016, section 4.2: how J or F runs through a sequence."""
+    """DAVIS (Perazzi et al., CVPR 2016): how J or F runs through a sequence."""
 
     mean: float
     recall: float  # share of frames above 0.5
@@ -153,7 +153,7 @@ def normalised_centre_error(truth: Float64, predicted: Float64) -> Float64:
 
 @dataclass(frozen=True, slots=True)
 class Got10k:
-    """GOT-10k (Huang et al., TPAMI 2021, section 3.5): average overlap and success rates, each in [0, 1]."""
+    """GOT-10k (Huang et al., TPAMI 2021): average overlap and success rates, each in [0, 1]."""
 
     ao: float
     sr_50: float
