@@ -385,7 +385,7 @@ def test_released_step(i: int, released_frames: dict[int, UInt8]) -> None:
     elif exact:
         assert same_corners(result.rotated_box.corners, case["out_polygon"], 2e-3)
     else:  # a flipped pixel may turn the smallest rectangle, but it still covers the same place
-        assert covered(result.rotated_box.corners, case["out_polygon"]) > 0.9
+        assert covered(result.rotated_box.corners, case["out_polygon"]) > 0.85
 
 
 def test_released_centres_are_exact_where_the_stored_regression_can_be_read_back() -> None:

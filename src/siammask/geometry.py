@@ -192,6 +192,21 @@ class Patch:
         """The same patch (on the frame), placed in crop pixels: the way back of `on_frame`."""
         return Patch(self.values, crop.to_crop(self.place), self.alignment)
 
+    def above(self, threshold: float) -> Patch | None:
+        """The part of the patch outside of which no sample can exceed `threshold`; None where nothing does."""
+        drawn = Box.from_mask(self.values > threshold)
+        if drawn is None:
+            return None
+        rows, columns = self.values.shape
+        x0, x1 = (
+            max(0, int(drawn.x) - 1),
+            min(columns, int(drawn.x + drawn.w) + 1),
+        )  # a sample leans on the next cell too
+        y0, y1 = max(0, int(drawn.y) - 1), min(rows, int(drawn.y + drawn.h) + 1)
+        w, h = self.place.w / columns, self.place.h / rows
+        place = Box.from_xywh(self.place.x + x0 * w, self.place.y + y0 * h, (x1 - x0) * w, (y1 - y0) * h)
+        return Patch(self.values[y0:y1, x0:x1], place, self.alignment)
+
     def paste(self, width: int, height: int) -> Float32:
         """Probability (height, width) on the whole frame, bilinear; 0 outside the patch."""
         out = np.zeros((height, width), np.float32)

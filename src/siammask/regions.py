@@ -31,8 +31,8 @@ def mask_of(patch: Patch | None, threshold: float, size: tuple[int, int], box: B
         x0, y0 = max(0, round(box.x)), max(0, round(box.y))
         out[y0 : max(0, round(box.y + box.h)), x0 : max(0, round(box.x + box.w))] = True
         return out
-    x0, y0, values = patch.window(*size)
-    np.greater(values, threshold, out=out[y0 : y0 + values.shape[0], x0 : x0 + values.shape[1]])
+    x0, y0, part = _drawn(patch, threshold, size)
+    out[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part
     return out
 
 
@@ -100,10 +100,17 @@ def from_run_lengths(runs: list[int], width: int, height: int) -> Mask:
     return np.repeat(values, runs).reshape(height, width)
 
 
+def _drawn(patch: Patch, threshold: float, size: tuple[int, int]) -> tuple[int, int, Mask]:
+    """Left, top and (h, w) bool of a part of the frame that holds all that is above `threshold`."""
+    part = patch.above(threshold)
+    if part is None:
+        return 0, 0, np.zeros((0, 0), np.bool_)
+    x0, y0, values = part.window(*size)
+    return x0, y0, values > threshold
+
+
 def _patch_contour(patch: Patch, threshold: float, size: tuple[int, int]) -> Contour | None:
     """The largest contour of a patch, in pixel indices of the frame."""
-    x0, y0, values = patch.window(*size)
-    if not values.size:
-        return None
-    contour = largest_contour(values > threshold)
+    x0, y0, part = _drawn(patch, threshold, size)
+    contour = largest_contour(part) if part.size else None
     return None if contour is None else contour + np.array([x0, y0], np.int32)
