@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from fakes import FakeEngine
 from rich.console import Console
 
 from siammask.errors import InputError, MediaError
@@ -14,7 +15,8 @@ from siammask.evaluate.protocols import one_pass
 from siammask.evaluate.report import Spread, evaluate_folder, evaluate_sequences, versions
 from siammask.evaluate.sequences import find_sequences
 from siammask.geometry import Box, check_box
-from siammask.tracker import TrackResult
+from siammask.tracker import Tracker, TrackResult
+from siammask.variants import DEFAULT, VARIANTS
 
 SIDE = 20
 
@@ -123,6 +125,14 @@ def test_what_cannot_be_evaluated_is_said(folder):
     cv2.imwrite(str(folder / "a" / "masks" / "masks" / "00003.png"), np.zeros((9, 9), np.uint8))
     with pytest.raises(MediaError, match=r"00003\.png is \(9, 9\) beside a frame of \(90, 120\)"):
         evaluate_folder(folder / "a" / "masks", ColourTracker())
+
+
+def test_with_the_real_tracker_on_a_network_that_sees_colour(folder):
+    variant = VARIANTS[DEFAULT]
+    report = evaluate_folder(folder, Tracker(variant, FakeEngine(variant)))
+    assert report.means["J"] > 0.8
+    assert report.means["success_auc"] > 0.8
+    assert (report.model, report.engine) == ("guided", "fake")
 
 
 def test_spread():
