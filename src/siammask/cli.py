@@ -28,6 +28,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 app = typer.Typer(
     help="One box in, a pixel mask, a rotated box and a score in every later frame out.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         print(f"siammask: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("siammask: interrupted.", file=sys.stderr)
+        print("siammask: Interrupted.", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(0)
 
@@ -113,10 +114,10 @@ def track(
         summary = run.track(tracker, frames, target, out, kinds, start=start, each=lambda *_: advance(1))
     _tell(summary)
     if summary.interrupted:
-        print(f"siammask: interrupted; {_kept(summary)}", file=sys.stderr)
+        print(f"siammask: Interrupted. {_kept(summary)}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED)
     if summary.broken is not None:
-        raise MediaError(f"{summary.broken} {_kept(summary).capitalize()}")
+        raise MediaError(f"{summary.broken} {_kept(summary)}")
 
 
 @app.command()
@@ -309,7 +310,7 @@ def _tell(summary: Summary) -> None:
 
 def _kept(summary: Summary) -> str:
     last = summary.first + summary.frames - 1
-    return f"what was tracked is kept: frames {summary.first} to {last}."
+    return f"What was tracked is kept: frames {summary.first} to {last}."
 
 
 def _check_writable(path: Path) -> None:
