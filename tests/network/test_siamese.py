@@ -141,9 +141,9 @@ def test_parts_that_do_not_fit():
         siamese.build(variant("guided"))
 
 
-def test_specs_name_inputs_and_outputs_of_each_graph():
+def test_graph_specs_name_inputs_and_outputs_of_each_graph():
     row = variant("siammask_light")
-    specs = siamese.specs(siamese.build(row), row)
+    specs = siamese.graph_specs(siamese.build(row), row)
     assert {name: (tuple(spec.example), spec.outputs) for name, spec in specs.items()} == {
         "embed": (("pixels",), ("kernel_score", "kernel_box", "kernel_mask")),
         "search": (

@@ -1,7 +1,7 @@
 """The released family as an engine: what its graphs mean, whatever runs them.
 
-Graphs: "embed" (pixels -> kernel_*); "search" (pixels, kernel_* -> score_logits, delta, correlation, p0, p1, p2); and for
-the mask of one cell "vector" (correlation -> mask) or "refine" (correlation, w0, w1, w2 -> mask).
+Graphs: "embed" (pixels -> kernel_*); "search" (pixels, kernel_* -> score_logits, delta, correlation, p0, p1, p2); and
+for the mask of one cell "vector" (correlation -> mask) or "refine" (correlation, w0, w1, w2 -> mask).
 """
 
 from __future__ import annotations
@@ -21,32 +21,31 @@ VECTOR = 63  # side of the mask that a correlation vector is decoded to without 
 WINDOWS = {"resnet50": (61, 31, 15), "light": (64, 32, 16)}
 
 
+@dataclass(frozen=True, slots=True)
 class SiameseEngine:
     """A network of the released family on some runtime; see `siammask.engines.base.Engine`."""
 
-    def __init__(self, graphs: Graphs, variant: Variant) -> None:
-        self._graphs = graphs
-        self._variant = variant
+    graphs: Graphs
+    variant: Variant
 
     @property
     def name(self) -> str:
-        return self._graphs.name
+        return self.graphs.name
 
     @property
     def precision(self) -> Precision:
-        return self._graphs.precision
+        return self.graphs.precision
 
     def embed(self, pixels: UInt8, mask: Float32 | None = None, drawn: bool = False) -> Embedding:
         """Kernels of an exemplar crop; this family sees only the crop, so `mask` and `drawn` do not matter."""
-        _check(pixels, self._variant.search.exemplar_size, "Exemplar")
-        return self._graphs.run("embed", {"pixels": pixels[None]})
+        _check(pixels, self.variant.search.exemplar_size, "Exemplar")
+        return self.graphs.run("embed", {"pixels": pixels[None]})
 
     def search(self, memory: tuple[Embedding, ...], pixels: UInt8, guide: Float32 | None = None) -> SiameseResponse:
         """What a search crop says of the first remembered exemplar; this family uses no other memory and no guide."""
-        _check(pixels, self._variant.search.search_size, "Search")
-        return SiameseResponse(
-            self._graphs, self._variant, self._graphs.run("search", {"pixels": pixels[None], **memory[0]})
-        )
+        _check(pixels, self.variant.search.search_size, "Search")
+        seen = self.graphs.run("search", {"pixels": pixels[None], **memory[0]})
+        return SiameseResponse(self.graphs, self.variant, seen)
 
 
 @dataclass(frozen=True, eq=False)

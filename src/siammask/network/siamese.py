@@ -147,7 +147,7 @@ def graphs(network: Siamese) -> dict[str, nn.Module]:
     return found
 
 
-def specs(network: Siamese, variant: Variant) -> dict[str, GraphSpec]:
+def graph_specs(network: Siamese, variant: Variant) -> dict[str, GraphSpec]:
     """The same graphs with examples of their inputs, for `export`; the network is put into evaluation mode."""
     from siammask.network.export import GraphSpec  # needs openvino, which running this network in torch does not
 
