@@ -28,7 +28,6 @@ _BLOCKS = (
     (5, 1, 6, 112),
     (5, 1, 6, 112),
 )
-EARLY = 3  # blocks 0-2: strides 2 and 4
 TAPS = {0: 16, 2: 24, 4: 40, 10: 112}  # block -> channels, at strides 2, 4, 8, 16
 _BN_EPS = 1e-3
 
@@ -80,23 +79,29 @@ class Light(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(N, 3, H, W) BGR in 0..255 -> (N, 16, H/2, W/2), (N, 24, H/4, W/4), (N, 40, H/8, W/8), (N, 112, H/16, W/16)."""
-        f2, f4 = self.early(x)
-        f8, f16 = self.late(f4)
+        return self.finish(self.begin(x, 0))
+
+    def begin(self, x: Tensor, end: int) -> tuple[Tensor, ...]:
+        """Stem and blocks before `end`: the features at the taps passed; with end 0 all four.
+
+        `end` is 3, 5 or 11 (the blocks after a tap): 2, 3 or 4 features.
+        """
+        x = F.relu6(self.stem((x - 127.0) / 128.0))
+        return self._run(x, 0, end or len(self.blocks))
+
+    def finish(self, features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `begin` left out, from its features on: all four."""
+        begin = 1 + tuple(TAPS)[len(features) - 1]
+        f2, f4, f8, f16 = (*features, *self._run(features[-1], begin, len(self.blocks)))
         return f2, f4, f8, f16
 
-    def early(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Stem and blocks 0-2: the part that training keeps frozen."""
-        x = F.relu6(self.stem((x - 127.0) / 128.0))
-        f2 = self.blocks[0](x)
-        return f2, self.blocks[2](self.blocks[1](f2))
-
-    def late(self, f4: Tensor) -> tuple[Tensor, Tensor]:
-        """Blocks 3-10 on the stride-4 features."""
-        f8 = self.blocks[4](self.blocks[3](f4))
-        x = f8
-        for block in self.blocks[5:]:
-            x = block(x)
-        return f8, x
+    def _run(self, x: Tensor, begin: int, end: int) -> tuple[Tensor, ...]:
+        taps = []
+        for i in range(begin, end):
+            x = self.blocks[i](x)
+            if i in TAPS:
+                taps.append(x)
+        return tuple(taps)
 
 
 def imagenet_light() -> Light:

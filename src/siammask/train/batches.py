@@ -21,18 +21,18 @@ from siammask.train.clips import Chooser, ClipSettings, Rendered, plan, render, 
 from siammask.train.pool import Pool
 
 Batch = dict[str, Tensor]
+FEATURES = ("f2", "f4", "f8", "f16")  # by stride; a batch holds pixels, or the first few of these
 
 
 class Frozen(nn.Module):
-    """The part of the backbone that is not trained: uint8 (N, 256, 256, 3) BGR -> f2, f4 and, where `deep`, f8, f16."""
+    """The part of the backbone that is not trained, its blocks before `end`: uint8 (N, 256, 256, 3) BGR -> features."""
 
-    def __init__(self, backbone: Light, deep: bool) -> None:
+    def __init__(self, backbone: Light, end: int) -> None:
         super().__init__()
-        self.backbone, self.deep = backbone, deep
+        self.backbone, self.end = backbone, end
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        f2, f4 = self.backbone.early(pixels.permute(0, 3, 1, 2).float())
-        features = (f2, f4, *self.backbone.late(f4)) if self.deep else (f2, f4)
+        features = self.backbone.begin(pixels.permute(0, 3, 1, 2).float(), self.end)
         return tuple(f.permute(0, 2, 3, 1) for f in features)  # as the trainer wants them in memory: channels last
 
 
@@ -56,7 +56,7 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
             batch = collate([guided_sample(rng, clip(rng, self.pool, chooser, self.settings)) for _ in range(self.batch)])
             if infer is not None:
                 pixels = batch.pop("pixels").numpy()
-                for name, array in zip(("f2", "f4", "f8", "f16"), infer(pixels), strict=False):
+                for name, array in zip(FEATURES, infer(pixels), strict=False):
                     batch[name] = torch.from_numpy(array).to(torch.bfloat16)
             batch["seconds"] = torch.tensor(time.perf_counter() - began)
             yield batch

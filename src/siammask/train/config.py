@@ -30,6 +30,7 @@ class OptimConfig:
     batch: int = 16
     lr: float = 1.5e-3
     backbone_lr: float = 0.0  # 0: the backbone stays as it is and runs in the data process
+    train_from: int = 5  # first block of the backbone that learns where backbone_lr > 0: 3 or 5
     warmup: int = 200
     final: float = 0.05  # share of the learning rate at the last step; cosine in between
     weight_decay: float = 1e-3

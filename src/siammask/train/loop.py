@@ -37,7 +37,7 @@ from siammask.network.light import imagenet_light
 from siammask.tracker import Tracker
 from siammask.train import config as configs
 from siammask.train import losses, pool
-from siammask.train.batches import Batch, Clips, Frozen
+from siammask.train.batches import FEATURES, Batch, Clips, Frozen
 from siammask.train.config import TrainConfig
 from siammask.variants import variant
 
@@ -159,16 +159,18 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
 def features(network: Guided, batch: Batch) -> Features:
     """Features of all crops, from pixels or from what the data process made of them."""
     if "pixels" in batch:
-        x = batch["pixels"].permute(0, 3, 1, 2).float()
+        end = network_begins(network)
         with torch.no_grad():
-            f2, f4 = network.backbone.early(x)
+            found = network.backbone.begin(batch["pixels"].permute(0, 3, 1, 2).float(), end)
     else:
-        f2, f4 = (batch[name].permute(0, 3, 1, 2).float() for name in ("f2", "f4"))
-    if "f16" in batch:
-        f8, f16 = (batch[name].permute(0, 3, 1, 2).float() for name in ("f8", "f16"))
-    else:
-        f8, f16 = network.backbone.late(f4)
-    return network.neck(f2, f4, f8, f16)
+        found = tuple(batch[name].permute(0, 3, 1, 2).float() for name in FEATURES if name in batch)
+    return network.neck(*network.backbone.finish(found))
+
+
+def network_begins(network: Guided) -> int:
+    """Number of the first block of the backbone that is trained; 11 where none is."""
+    trained = [i for i, block in enumerate(network.backbone.blocks) if next(block.parameters()).requires_grad]
+    return min(trained, default=len(network.backbone.blocks))
 
 
 def carried(mask: Tensor, source: Tensor, goal: Tensor) -> Tensor:
@@ -197,11 +199,11 @@ def initial(c: TrainConfig) -> Guided:
 
 
 def make_optimizer(network: Guided, c: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over the head and, at a rate of its own, blocks 3-10 of the backbone; the rest is frozen."""
+    """AdamW over the head and, at a rate of its own, the last blocks of the backbone; the rest is frozen."""
     network.backbone.requires_grad_(False)
     groups = []
     if c.optim.backbone_lr > 0:
-        late = [p for block in network.backbone.blocks[3:] for p in block.parameters()]
+        late = [p for block in network.backbone.blocks[c.optim.train_from :] for p in block.parameters()]
         for p in late:
             p.requires_grad_(True)
         groups.append({"params": late, "share": c.optim.backbone_lr / c.optim.lr})
@@ -229,7 +231,7 @@ def make_batches(c: TrainConfig, network: Guided, step: int, device: torch.devic
     on_cpu = device.type == "cpu"
     frozen = None
     if on_cpu:
-        frozen = Frozen(copy.deepcopy(network.backbone).cpu().eval(), deep=c.optim.backbone_lr == 0)
+        frozen = Frozen(copy.deepcopy(network.backbone).cpu().eval(), network_begins(network))
     clips = Clips(data, c.data.clips, c.optim.batch, c.seed, step, frozen)
     loader = DataLoader(
         clips,
