@@ -337,4 +337,5 @@ def _quiet() -> None:
     """Keep OpenCV's own log lines off the terminal; what goes wrong is told by our errors."""
     import cv2
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    silence: Any = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # 4.x has the one, 5.x the other
+    silence(0)
