@@ -13,6 +13,7 @@ from torch import Tensor, nn  # noqa: E402
 from siammask.engines.openvino import OpenVinoGraphs  # noqa: E402
 from siammask.engines.torch import TorchGraphs  # noqa: E402
 from siammask.errors import WeightsError  # noqa: E402
+from siammask.network import export as exporting  # noqa: E402
 from siammask.network.export import GraphSpec, export  # noqa: E402
 from siammask.network.heads import Correlation  # noqa: E402
 
@@ -79,8 +80,15 @@ class Broken(Tiny):
 
 @pytest.mark.parametrize("module", [BatchInside, Broken])
 def test_a_graph_that_differs_is_not_saved(tmp_path, module):
-    with pytest.raises(WeightsError, match=r"'tiny'.*'response'.*nothing was saved"):
+    with pytest.raises(WeightsError, match=r"'tiny'.*'response'.*nothing was written"):
         export({"tiny": spec(module())}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_rounding_to_float16_spoils_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "TOLERANCE_SAVED", 1e-6)
+    with pytest.raises(WeightsError, match=r"as saved differs from torch .* nothing was written"):
+        export({"tiny": spec()}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

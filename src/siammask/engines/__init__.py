@@ -71,13 +71,13 @@ def pick_precision(asked: Precision | None) -> Precision:
 
 def _modules(variant: Variant, checkpoint: Path) -> dict[str, Any]:
     """The graphs of a variant as torch modules with the weights of a checkpoint."""
-    from siammask.network import checkpoint as files
+    from siammask.network.checkpoint import load
 
     if variant.mask == "guided":
         family = importlib.import_module("siammask.network.guided")
     else:
         family = importlib.import_module("siammask.network.siamese")
     network = family.build(variant)
-    files.load(network, checkpoint)
+    load(network, checkpoint)
     graphs: dict[str, Any] = family.graphs(network)
     return graphs

@@ -63,7 +63,8 @@ class SiameseResponse:
         if self.variant.locate == "rpn":
             background, target = logits.reshape(2, -1, *logits.shape[1:])  # released order: class, anchor
             logits = target - background
-        return np.exp(-np.logaddexp(0, -logits))
+        score: Float32 = np.exp(-np.logaddexp(0, -logits))
+        return score
 
     @property
     def delta(self) -> Float32 | None:
