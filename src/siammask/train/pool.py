@@ -1,4 +1,4 @@
-"""The training pool, decoded once into one flat file that every process maps: pictures, masks and what is known of them.
+"""The training pool, decoded once into one flat file that every process maps: pictures, masks, what is known of them.
 
 Reads the layout of the pool's README: `<source>/<sequence>/frames, masks, boxes.txt` for video and
 `<source>/images, masks, items.json` for stills; in masks the value is the object's id, 0 background, 255 ignore.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,35 +86,50 @@ def build(root: Path, cache: Path, sources: Iterable[str], without: Iterable[str
     file = cache / f"pool-{key:08x}.bin"
     if file.exists() and file.with_suffix(".json").exists():
         return Pool(file)
+    found = tuple(listing(root, sources, without))  # what is missing is said before the first picture is decoded
     cache.mkdir(parents=True, exist_ok=True)
     clips = []
     part = file.with_suffix(".part")
     with part.open("wb") as out:
-        for source in sources:
-            folder = root / source
-            if not folder.is_dir():
-                raise MediaError(f"Training source {folder} is missing; check `data.root` and `data.sources`.")
-            found = _stills(folder) if (folder / "items.json").exists() else _videos(folder)
-            for name, files, categories in found:
-                if f"{source}/{name}" in without:
-                    continue
-                pictures = tuple(_write(out, *f) for f in files)
-                clips.append(Clip(source, name, pictures, categories))
+        for source, name, files, categories in found:
+            clips.append(Clip(source, name, tuple(_write(out, *f) for f in files), categories))
     file.with_suffix(".json").write_text(json.dumps({"clips": [asdict(c) for c in clips]}))
     part.rename(file)
     return Pool(file)
 
 
-Files = list[tuple[Path, Path | None, tuple[float, float, float, float] | None]]
+Files = list[tuple[Path, Path | None, tuple[float, float, float, float] | None]]  # picture, mask, box
+
+
+def listing(
+    root: Path, sources: Iterable[str], without: Iterable[str] = ()
+) -> Iterator[tuple[str, str, Files, dict[int, str]]]:
+    """Every clip that `build` reads: source, name, its files in time order, and categories by object.
+
+    Raises MediaError for a source or a part of it that is missing.
+    """
+    without = frozenset(without)
+    for source in sources:
+        folder = root / source
+        if not folder.is_dir():
+            raise MediaError(f"Training source {folder} is missing; check `data.root` and `data.sources`.")
+        found = _stills(folder) if (folder / "items.json").exists() else _videos(folder)
+        for name, files, categories in found:
+            if f"{source}/{name}" not in without:
+                yield source, name, files, categories
 
 
 def _videos(folder: Path) -> Iterable[tuple[str, Files, dict[int, str]]]:
     for sequence in sorted(p for p in folder.iterdir() if (p / "frames").is_dir()):
         frames = sorted((sequence / "frames").glob("*.jpg"))
+        if not frames:
+            raise MediaError(f"{sequence / 'frames'} holds no *.jpg picture.")
         masks = sequence / "masks"
         if masks.is_dir():
             yield sequence.name, [(f, masks / f"{f.stem}.png", None) for f in frames], {}
         else:
+            if not (sequence / "boxes.txt").exists():
+                raise MediaError(f"{sequence} has neither masks/ nor boxes.txt.")
             rows = np.loadtxt(sequence / "boxes.txt", delimiter=",", ndmin=2)
             if len(rows) != len(frames):
                 raise MediaError(f"{sequence}: {len(frames)} frames but {len(rows)} boxes.")
