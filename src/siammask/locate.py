@@ -54,6 +54,9 @@ class Locator(Protocol):
     def settle(self, state: TrackerState, found: Found, patch: Patch | None) -> tuple[Found, Patch | None]:
         """The last word once the mask (on the frame) is drawn: which part of it is the target, and its box."""
 
+    def wider(self, state: TrackerState, found: Found) -> tuple[Crop, ...]:
+        """The crops of a second look at the same frame, where `found` is not good enough; none where it is."""
+
 
 def locator_for(variant: Variant) -> Locator:
     """The locator of a variant's locate head, with its search settings."""
@@ -90,6 +93,11 @@ class GuidedLocator:
 
     def settle(self, state: TrackerState, found: Found, patch: Patch | None) -> tuple[Found, Patch | None]:
         return settle_on_mask(state, found, patch, self.settings)
+
+    def wider(self, state: TrackerState, found: Found) -> tuple[Crop, ...]:
+        """A window `second_factor` times as wide, for targets that left the first one."""
+        s = self.settings
+        return (self._crop(state.box, (0.0, 0.0), s.second_factor),) if found.score < s.second_score else ()
 
     def _crop(self, box: Box, velocity: tuple[float, float], widen: float) -> Crop:
         s = self.settings
@@ -244,6 +252,9 @@ class AnchorLocator:
         """The box cut as the released code does: centre on the frame, sides from 10 pixels to the frame's."""
         return replace(found, box=_fit_frame(found.box, state.size)), patch
 
+    def wider(self, state: TrackerState, found: Found) -> tuple[Crop, ...]:
+        return ()  # the released step looks once
+
 
 def released_exemplar(box: Box, s: SearchSettings) -> Crop:
     """The exemplar crop of the released code: the box and its context."""
@@ -308,6 +319,9 @@ class PeakLocator:
         if self.settings.follow == "mask":
             return settle_on_mask(state, found, patch, self.settings)
         return replace(found, box=_fit_frame(found.box, state.size)), patch
+
+    def wider(self, state: TrackerState, found: Found) -> tuple[Crop, ...]:
+        return ()  # SiamFC and the two-branch SiamMask look once
 
 
 def _vertex(line: Float, i: int) -> float:

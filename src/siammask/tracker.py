@@ -72,6 +72,16 @@ class TrackResult:
         return regions.polygon_of(self.patch, self.threshold, self.size, self.box)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """What one search of a frame found, its mask on the frame, and where it was seen."""
+
+    found: Found
+    patch: Patch | None
+    crop: Crop
+    response: Response
+
+
 @dataclass(frozen=True, slots=True)
 class Tracker:
     """One variant running on one engine."""
@@ -102,7 +112,7 @@ class Tracker:
         state = TrackerState(box, size, fill, first, patch=guide)
         if given is not None:
             return state, self._result(box, given, size)
-        patch = self._look(state, frame)[1]
+        patch = self._search(state, frame, locator.crops(state)).patch
         if patch is not None and settings.redraw_first:
             patch = patch.cut_to(box)
             if _area(patch, settings.mask_threshold) < settings.redraw_keep * box.area:
@@ -118,10 +128,11 @@ class Tracker:
         """
         check_frame(frame, state.size)
         settings = self.locator.settings
-        found, patch, crop, response = self._look(state, frame)
+        look = self._look(state, frame)
+        found, patch = look.found, look.patch
         last = state.last
         if patch is not None and found.visible and found.score >= settings.remember_score:
-            last = response.remember(patch.in_crop(crop))
+            last = look.response.remember(patch.in_crop(look.crop))
         new = replace(
             state,
             box=found.box,
@@ -134,10 +145,23 @@ class Tracker:
         result = TrackResult(found.box, found.score, found.visible, patch, state.size, settings.mask_threshold)
         return new, result
 
-    def _look(self, state: TrackerState, frame: UInt8) -> tuple[Found, Patch | None, Crop, Response]:
-        """One search from `state` on `frame`: what was found, its mask on the frame, and where it was seen."""
+    def _look(self, state: TrackerState, frame: UInt8) -> _Look:
+        """Search `frame` from `state`; where that is not good enough, wider, and then closely where that found it."""
         locator = self.locator
-        crops = locator.crops(state)
+        first = self._search(state, frame, locator.crops(state))
+        wider = locator.wider(state, first.found)
+        if not wider:
+            return first
+        second = self._search(state, frame, wider)
+        if not second.found.visible or second.found.score <= first.found.score:
+            return first
+        there = replace(state, box=second.found.box, unsure=0, velocity=(0.0, 0.0))
+        third = self._search(there, frame, locator.crops(there))
+        return max((second, third), key=lambda look: look.found.score)
+
+    def _search(self, state: TrackerState, frame: UInt8, crops: tuple[Crop, ...]) -> _Look:
+        """One search of each crop, and the best that came of it."""
+        locator = self.locator
         memory = (state.first, state.first if state.last is None else state.last)
         responses = tuple(
             self.engine.search(memory, crop.read(frame, state.fill), _seen(state.patch, crop, locator.settings))
@@ -147,7 +171,7 @@ class Tracker:
         crop, response = crops[found.index], responses[found.index]
         drawn = response.mask(found.row, found.col)
         found, patch = locator.settle(state, found, None if drawn is None else drawn.on_frame(crop))
-        return found, patch, crop, response
+        return _Look(found, patch, crop, response)
 
     def _result(self, box: Box, patch: Patch | None, size: tuple[int, int]) -> TrackResult:
         """The first frame's result: what was given is certain."""
