@@ -1,7 +1,7 @@
 """Training clips: what to show (`plan`, pure choices by one random generator) and how it looks (`render`, with OpenCV).
 
-A clip has three crops - first, a, b - and one place more, p, where the target was before a. A `Plan` is made of layers on
-a canvas: the picture itself, cut-outs of other pictures (look-alikes, occluders), each with one affine a frame. Real
+A clip has three crops - first, a, b - and one place more, p, where the target was before a. A `Plan` is made of layers
+on a canvas: the picture itself, cut-outs of other pictures (look-alikes, occluders), each with one affine a frame. Real
 video is the special case of one layer whose picture changes from frame to frame.
 """
 
@@ -13,11 +13,17 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+from siammask.errors import InputError
 from siammask.geometry import Float32, UInt8
 from siammask.network.guided import CROP, MASK
 from siammask.train.pool import IGNORE, Clip, Picture, Pool
 
 FIRST, P, A, B = 0, 1, 2, 3  # frames of a plan; p is never rendered, only its mask is
+LEAST_SIDE, LEAST_AREA = (
+    12,
+    0.015,
+)  # what must be seen of the target in the first crop: pixels a side, share of the crop
+BOX_ERROR = 0.025  # spread of the error of a given box, as a share of its sides
 Affine = np.ndarray  # (2, 3) float64, source pixels -> canvas pixels
 
 
@@ -55,6 +61,18 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What a camera does to a crop; as it is by default."""
+
+    colour: tuple[float, ...] = (1.0, 1.0, 1.0, 0.0)  # gains b, g, r and offset
+    gray: bool = False
+    low: int | None = None  # seen with only so many pixels a side: out of focus, or low resolution
+    motion: tuple[int, float] | None = None  # length of the blur in pixels, its direction in radians
+    jpeg: int | None = None  # quality
+    gamma: float | None = None  # low light
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A clip before it is drawn. `crops` are (x, y, side) on the canvas of first, p, a, b (floats)."""
 
@@ -62,8 +80,7 @@ class Plan:
     crops: tuple[tuple[float, float, float], ...]
     start: bool  # a is the first frame itself
     source: str
-    look: tuple[int, ...]  # seeds of the colour change of first, p, a, b
-    gray: bool
+    looks: tuple[Look, ...]  # of first, p, a, b
     fill: tuple[int, int, int] | None  # colour around the picture; None: its mirror image
 
 
@@ -107,7 +124,9 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
         seeds = (seeds[0],) * 4
     whole = layers[0].target is not None and _touches_edge(layers[0].pictures[FIRST], layers[0].target)
     fill = tuple(int(v) for v in rng.integers(60, 180) + rng.normal(0, 12, 3)) if whole or rng.random() < 0.25 else None
-    return Plan(layers, (first, first, a, b), start, clip.source, seeds, bool(rng.random() < 0.08), fill)
+    gray = bool(rng.random() < 0.08)
+    looks = tuple(_look(seed, gray) for seed in seeds)
+    return Plan(layers, (first, first, a, b), start, clip.source, looks, fill)
 
 
 @dataclass(frozen=True)
@@ -122,6 +141,7 @@ class Chooser:
 
     @classmethod
     def make(cls, pool: Pool, settings: ClipSettings) -> Chooser:
+        """Raises InputError where the pool has nothing to train on, or a weight names a source it has not."""
         by_source: dict[str, list[int]] = {}
         cutouts: list[tuple[int, int, str]] = []
         by_category: dict[str, list[int]] = {}
@@ -136,6 +156,16 @@ class Chooser:
                     name = clip.categories.get(k, clip.source)
                     by_category.setdefault(name, []).append(len(cutouts))
                     cutouts.append((i, k, name))
+        if not by_source:
+            raise InputError("The pool has no clip with masks; add a source that has to `data.sources`.")
+        for source in settings.weights:
+            if source not in by_source:
+                have = ", ".join(by_source)
+                raise InputError(
+                    f"data.clips.weights names {source!r}, which has no clip with masks; there are {have}."
+                )
+        if any(not pool.clips[i].is_video for found in by_source.values() for i in found) and not cutouts:
+            raise InputError("No still of the pool has an object that can be cut out (1200 pixels, whole); add some.")
         shares = np.array([settings.weights.get(s, 1.0) for s in by_source], np.float64)
         return cls(
             pool.clips,
@@ -315,9 +345,7 @@ def _frames(layer: Layer, order: tuple[int, ...]) -> Layer:
     )
 
 
-def _moved(
-    box: tuple[float, float, float, float] | None, place: Affine
-) -> tuple[float, float, float, float] | None:
+def _moved(box: tuple[float, float, float, float] | None, place: Affine) -> tuple[float, float, float, float] | None:
     """Bounding box of a moved box (its inscribed ellipse, so that turning does not inflate it)."""
     if box is None:
         return None
@@ -384,7 +412,7 @@ def render(pool: Pool, p: Plan, rng: np.random.Generator) -> Rendered | None:
     """Draw a plan; None where the target cannot be seen in the first frame."""
     first, first_mask = _draw(pool, p, FIRST, p.crops[FIRST], rng)
     box = _box_of(first_mask)
-    if box is None or min(box[2] - box[0], box[3] - box[1]) < 12 or (first_mask > 127).mean() < 0.015:
+    if box is None or min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE or (first_mask > 127).mean() < LEAST_AREA:
         return None
     if p.start:
         a, a_mask, before = first, first_mask, first_mask
@@ -394,7 +422,7 @@ def render(pool: Pool, p: Plan, rng: np.random.Generator) -> Rendered | None:
     b, b_mask = _draw(pool, p, B, p.crops[B], rng)
     small = [cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in (first_mask, a_mask, b_mask)]
     filled = np.zeros((CROP, CROP), np.uint8)
-    jitter = rng.normal(0, 0.025, 4) * np.array([box[2] - box[0], box[3] - box[1]] * 2)
+    jitter = rng.normal(0, BOX_ERROR, 4) * np.array([box[2] - box[0], box[3] - box[1]] * 2)
     x0, y0, x1, y1 = (np.clip(np.array(box) + jitter, 0, CROP)).round().astype(int)
     filled[y0:y1, x0:x1] = 255
     return Rendered(
@@ -436,7 +464,7 @@ def _draw(
             truth = alpha
         else:
             truth = _warp(_alpha(pool, picture, layer.target, layer.cut), layer, frame, crop, 0)
-    return _finish(canvas, p.look[frame], p.gray), truth
+    return _finish(canvas, p.looks[frame]), truth
 
 
 def _target_only(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float]) -> UInt8:
@@ -471,32 +499,45 @@ def _warp(
     fill: int | tuple[int, int, int] | None,
 ) -> UInt8:
     """The layer's picture as the crop sees it, (256, 256[, 3]); outside it is `fill`, or its mirror image for None."""
-    x, y, side = crop
-    s = CROP / side
-    place = layer.places[frame]
-    m = s * place[:, :2]
-    t = s * (place[:, 2] - (x, y))
-    shrink = 1.0 / max(1e-6, math.sqrt(abs(np.linalg.det(m))))
-    if shrink > 2.5:  # read a smaller copy, or fine texture turns into noise
-        factor = 2.0 if shrink < 5 else 4.0
+    matrix, factor = view(layer.places[frame], crop)
+    if factor > 1:
         size = max(1, round(image.shape[1] / factor)), max(1, round(image.shape[0] / factor))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        m = m * factor
-    t = t + m @ (0.5, 0.5) - 0.5  # pixel centres
     border = cv2.BORDER_CONSTANT if fill is not None else cv2.BORDER_REFLECT_101
     value = fill if fill is not None else 0
     if layer.bend is None or frame == FIRST:
-        matrix = np.hstack([m, t[:, None]])
         return cv2.warpAffine(image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=border, borderValue=value)
-    maps = _bent(m, t, layer.bend, frame, s)
+    maps = _bent(matrix, layer.bend, frame)
     return cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=border, borderValue=value)
 
 
-def _bent(m: np.ndarray, t: np.ndarray, seed: int, frame: int, scale: float) -> tuple[Float32, Float32]:
-    """Sampling maps of an affine with a smooth field on top, which grows from frame to frame."""
+def view(place: Affine, crop: tuple[float, float, float]) -> tuple[Affine, int]:
+    """Where a crop sees the pixels of a picture at `place`: pixel index -> crop pixel index.
+
+    Also the factor 1, 2 or 4 by which the picture is to be shrunk first, or fine texture turns into noise; the indices
+    are then the small copy's.
+    """
+    x, y, side = crop
+    s = CROP / side
+    m, t = s * place[:, :2], s * (place[:, 2] - (x, y))
+    shrink = 1.0 / max(1e-6, math.sqrt(abs(np.linalg.det(m))))
+    factor = 1 if shrink <= 2.5 else 2 if shrink < 5 else 4
+    m = m * factor
+    t = t + m @ (0.5, 0.5) - 0.5  # pixel centres
+    return np.hstack([m, t[:, None]]), factor
+
+
+def bend_field(seed: int, frame: int) -> Float32:
+    """A smooth field (2, 5, 5) in crop pixels, x and y, to be stretched over the crop; it grows from frame to frame."""
     field_ = np.random.default_rng(seed).normal(0, 1, (2, 5, 5)).astype(np.float32) * CROP * 0.022
     more = np.random.default_rng(seed + frame).normal(0, 1, (2, 5, 5)).astype(np.float32) * CROP * 0.007
-    bend = [cv2.resize(f, (CROP, CROP), interpolation=cv2.INTER_CUBIC) for f in field_ + more]
+    return np.asarray(field_ + more, np.float32)
+
+
+def _bent(matrix: Affine, seed: int, frame: int) -> tuple[Float32, Float32]:
+    """Sampling maps of a view with a smooth field on top."""
+    bend = [cv2.resize(f, (CROP, CROP), interpolation=cv2.INTER_CUBIC) for f in bend_field(seed, frame)]
+    m, t = matrix[:, :2], matrix[:, 2]
     inverse = np.linalg.inv(m)
     xs, ys = np.meshgrid(np.arange(CROP, dtype=np.float32), np.arange(CROP, dtype=np.float32))
     xs, ys = xs + bend[0] - np.float32(t[0]), ys + bend[1] - np.float32(t[1])
@@ -515,31 +556,45 @@ def _blend(below: UInt8, above: UInt8, alpha: UInt8) -> UInt8:
     return cv2.convertScaleAbs(below + (above.astype(np.float32) - below) * a)
 
 
-def _finish(image: UInt8, seed: int, gray: bool) -> UInt8:
-    """What a camera does: light, blur, compression, noise."""
+def _look(seed: int, gray: bool) -> Look:
     rng = np.random.default_rng(seed)
-    image = _tint(image, _colour(rng))
-    if gray:
-        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    colour = _colour(rng)
     dice = rng.random(4)
-    if dice[0] < 0.12:  # out of focus, or low resolution
-        size = int(CROP * rng.uniform(0.25, 0.7))
-        image = cv2.resize(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA), (CROP, CROP))
-    if dice[1] < 0.12:  # motion blur
-        length = int(rng.integers(3, 12))
-        turn = rng.uniform(0, math.pi)
-        kernel = np.zeros((length, length), np.float32)
-        c = (length - 1) / 2
-        end = (c * math.cos(turn), c * math.sin(turn))
-        cv2.line(kernel, (round(c - end[0]), round(c - end[1])), (round(c + end[0]), round(c + end[1])), 1.0)
-        image = cv2.filter2D(image, -1, kernel / kernel.sum())
-    if dice[2] < 0.06:
-        _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 60))])
+    return Look(
+        colour,
+        gray,
+        int(CROP * rng.uniform(0.25, 0.7)) if dice[0] < 0.12 else None,
+        (int(rng.integers(3, 12)), float(rng.uniform(0, math.pi))) if dice[1] < 0.12 else None,
+        int(rng.integers(15, 60)) if dice[2] < 0.06 else None,
+        float(rng.uniform(1.3, 2.4)) if dice[3] < 0.08 else None,
+    )
+
+
+def _finish(image: UInt8, look: Look) -> UInt8:
+    """What a camera does: light, blur, compression, low light."""
+    image = _tint(image, look.colour)
+    if look.gray:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    if look.low is not None:
+        small = cv2.resize(image, (look.low, look.low), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(small, (CROP, CROP))
+    if look.motion is not None:
+        image = cv2.filter2D(image, -1, motion_kernel(*look.motion))
+    if look.jpeg is not None:
+        _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])
         image = cv2.imdecode(code, cv2.IMREAD_COLOR)
-    if dice[3] < 0.08:  # low light
-        gamma = rng.uniform(1.3, 2.4)
-        image = cv2.LUT(image, (255 * (np.arange(256) / 255.0) ** gamma).astype(np.uint8))
+    if look.gamma is not None:
+        image = cv2.LUT(image, (255 * (np.arange(256) / 255.0) ** look.gamma).astype(np.uint8))
     return image
+
+
+def motion_kernel(length: int, turn: float) -> Float32:
+    """A line through the middle of (length, length) at `turn` radians, summing to 1."""
+    kernel = np.zeros((length, length), np.float32)
+    c = (length - 1) / 2
+    end = (c * math.cos(turn), c * math.sin(turn))
+    cv2.line(kernel, (round(c - end[0]), round(c - end[1])), (round(c + end[0]), round(c + end[1])), 1.0)
+    return kernel / kernel.sum()
 
 
 def _box_of(mask: UInt8) -> tuple[int, int, int, int] | None:
@@ -549,7 +604,7 @@ def _box_of(mask: UInt8) -> tuple[int, int, int, int] | None:
 
 
 def spoil(rng: np.random.Generator, mask: UInt8, strength: float = 1.0) -> UInt8:
-    """A mask (128, 128) as a tracker might have drawn it: bent, swollen, shrunk, with holes and false blobs, or lost."""
+    """A mask (128, 128) as a tracker might have drawn it: bent, swollen, shrunk, with holes, false blobs, or lost."""
     dice = rng.random()
     if dice < 0.10 * strength:
         return np.zeros_like(mask)
@@ -557,6 +612,7 @@ def spoil(rng: np.random.Generator, mask: UInt8, strength: float = 1.0) -> UInt8
     if box is None:
         return mask
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
+    middle = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
     if dice < 0.18 * strength:
         filled = np.zeros_like(mask)
         filled[box[1] : box[3], box[0] : box[2]] = 255
@@ -566,22 +622,21 @@ def spoil(rng: np.random.Generator, mask: UInt8, strength: float = 1.0) -> UInt8
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))
         mask = cv2.dilate(mask, kernel) if rng.random() < 0.5 else cv2.erode(mask, kernel)
     if rng.random() < 0.5:
-        c = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
         shift = rng.normal(0, 0.05 * size * strength, 2)
-        place = _about(np.eye(2, 3), c, _motion(rng, 5 * strength, 0.06 * strength, 0, 0.04))
+        place = _about(np.eye(2, 3), middle, _motion(rng, 5 * strength, 0.06 * strength, 0, 0.04))
         mask = cv2.warpAffine(mask, place + np.array([[0, 0, shift[0]], [0, 0, shift[1]]]), mask.shape[::-1])
     for value, share in ((0, 0.25), (255, 0.25)):
         if rng.random() < share * strength:
             mask = mask.copy()
             for _ in range(int(rng.integers(1, 4))):
                 spread = size * (0.35 if value == 0 else 0.8)
-                spot = (rng.normal(0, spread, 2) + ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)).astype(int)
+                spot = (rng.normal(0, spread, 2) + middle).astype(int)
                 axes = (int(1 + size * rng.uniform(0.03, 0.22)), int(1 + size * rng.uniform(0.03, 0.22)))
                 cv2.ellipse(mask, (int(spot[0]), int(spot[1])), axes, float(rng.uniform(0, 180)), 0, 360, value, -1)
     if rng.random() < 0.15 * strength:  # half of it missing
         turn = rng.uniform(0, 2 * math.pi)
         ys, xs = np.ogrid[: mask.shape[0], : mask.shape[1]]
-        side = math.cos(turn) * (xs - (box[0] + box[2]) / 2) + math.sin(turn) * (ys - (box[1] + box[3]) / 2)
+        side = math.cos(turn) * (xs - middle[0]) + math.sin(turn) * (ys - middle[1])
         mask = np.where(side < rng.uniform(-0.2, 0.4) * size, mask, 0).astype(np.uint8)
     blur = rng.choice([0, 1, 3, 5])
     return cv2.GaussianBlur(mask, (int(blur), int(blur)), 0) if blur > 1 else mask
