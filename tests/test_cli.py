@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -389,10 +390,16 @@ def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_loads_neither_network_nor_video() -> None:
     code = "import sys, siammask.cli; print(sorted({'torch', 'openvino', 'onnxruntime', 'av'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert output_of("-c", code).strip() == "[]"
 
 
 def test_module_is_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "siammask", "models"], capture_output=True, text=True, check=True)
-    assert "guided" in done.stdout
+    assert "guided" in output_of("-m", "siammask", "models")
+
+
+def output_of(*options: str) -> str:
+    """What a fresh Python says on this package, installed or not."""
+    environment = os.environ | {"PYTHONPATH": str(Path(siammask.__file__).parents[1])}
+    return subprocess.run(
+        [sys.executable, *options], capture_output=True, text=True, check=True, env=environment
+    ).stdout
