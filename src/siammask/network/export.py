@@ -51,7 +51,7 @@ def export(graphs: Mapping[str, GraphSpec], folder: Path) -> dict[str, Any]:
     Nothing is written unless every graph agrees with torch: WeightsError names the output that does not.
     """
     specs = {name: _frozen(spec) for name, spec in graphs.items()}
-    models = {name: _convert(spec) for name, spec in specs.items()}
+    models = {name: convert(spec) for name, spec in specs.items()}
     reference = TorchGraphs({name: spec.module for name, spec in specs.items()}, "f32")
     ours = OpenVinoGraphs(models, "f32")
     cases = {name: _cases(reference, name, spec) for name, spec in specs.items()}
@@ -91,7 +91,7 @@ def _frozen(spec: GraphSpec) -> GraphSpec:
     return GraphSpec(copy.deepcopy(spec.module).cpu().float().eval(), example, spec.outputs)
 
 
-def _convert(spec: GraphSpec) -> ov.Model:
+def convert(spec: GraphSpec) -> ov.Model:
     """The graph as an OpenVINO model with named inputs and outputs and a free batch."""
     with warnings.catch_warnings():
         # torch announces torch.export; its programs cannot hold a number of groups that depends on the batch

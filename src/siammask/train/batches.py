@@ -1,4 +1,4 @@
-"""Batches of training clips, made in processes of their own: rendered, and sent through the frozen part of the backbone.
+"""Batches of training clips, made in processes of their own: drawn, and sent through the frozen part of the backbone.
 
 The frozen part runs in OpenVINO (bf16 where the CPU computes in it), which is several times faster than torch on a CPU.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, get_worker_info
 
-from siammask.engines import pick_precision
+from siammask.engines import Graphs, pick_precision
+from siammask.network.guided import CROP
 from siammask.network.light import Light
 from siammask.train.clips import Chooser, ClipSettings, Rendered, plan, render, spoil
 from siammask.train.pool import Pool
@@ -31,9 +31,10 @@ class Frozen(nn.Module):
         super().__init__()
         self.backbone, self.end = backbone, end
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """By the first few names of FEATURES; channels last, as the trainer wants them in memory."""
         features = self.backbone.begin(pixels.permute(0, 3, 1, 2).float(), self.end)
-        return tuple(f.permute(0, 2, 3, 1) for f in features)  # as the trainer wants them in memory: channels last
+        return {name: f.permute(0, 2, 3, 1) for name, f in zip(FEATURES, features, strict=False)}
 
 
 class Clips(IterableDataset):  # type: ignore[type-arg]
@@ -50,14 +51,13 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
         info = get_worker_info()
         rng = np.random.default_rng((self.seed, self.step, info.id if info else 0))
         chooser = Chooser.make(self.pool, self.settings)
-        infer = _openvino(self.frozen) if self.frozen is not None else None
+        graphs = _openvino(self.frozen) if self.frozen is not None else None
         while True:
             began = time.perf_counter()
-            batch = collate([guided_sample(rng, clip(rng, self.pool, chooser, self.settings)) for _ in range(self.batch)])
-            if infer is not None:
-                pixels = batch.pop("pixels").numpy()
-                for name, array in zip(FEATURES, infer(pixels), strict=False):
-                    batch[name] = torch.from_numpy(array).to(torch.bfloat16)
+            drawn = (clip(rng, self.pool, chooser, self.settings) for _ in range(self.batch))
+            batch = collate([guided_sample(rng, one) for one in drawn])
+            if graphs is not None:
+                batch |= _frozen_features(graphs, batch.pop("pixels").numpy())
             batch["seconds"] = torch.tensor(time.perf_counter() - began)
             yield batch
 
@@ -97,29 +97,20 @@ def collate(samples: list[dict[str, np.ndarray]]) -> Batch:
     return batch
 
 
-def _openvino(frozen: Frozen) -> Any:
-    """`frozen` compiled on one thread: numpy uint8 (N, 256, 256, 3) -> list of float32 arrays, channels last."""
-    import openvino as ov
+def _openvino(frozen: Frozen) -> Graphs:
+    """The graph "frozen" on one thread."""
+    from siammask.engines.openvino import OpenVinoGraphs
+    from siammask.network.export import GraphSpec, convert
 
+    example = torch.zeros((1, CROP, CROP, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        model = ov.convert_model(frozen, example_input=torch.zeros((1, 256, 256, 3), dtype=torch.uint8))
-    model.reshape([-1, 256, 256, 3])
-    compiled = ov.Core().compile_model(
-        model,
-        "CPU",
-        {
-            "INFERENCE_NUM_THREADS": 1,
-            "NUM_STREAMS": 1,
-            "INFERENCE_PRECISION_HINT": pick_precision(None),
-        },
-    )
-    request = compiled.create_infer_request()
+        names = tuple(frozen(example))
+    model = convert(GraphSpec(frozen, {"pixels": example}, names))
+    return OpenVinoGraphs({"frozen": model}, pick_precision(None), threads=1)
 
-    def infer(pixels: np.ndarray) -> list[np.ndarray]:
-        outs: list[list[np.ndarray]] = []
-        for i in range(0, len(pixels), 8):
-            out = request.infer([pixels[i : i + 8]])
-            outs.append([np.array(out[k]) for k in range(len(compiled.outputs))])
-        return [np.concatenate(column) for column in zip(*outs, strict=True)]
 
-    return infer
+def _frozen_features(graphs: Graphs, pixels: np.ndarray) -> Batch:
+    """Features of (N, 256, 256, 3) by name, (N, H, W, C) in bfloat16."""
+    # a few crops at a time keep to the cache
+    found = [graphs.run("frozen", {"pixels": pixels[i : i + 8]}) for i in range(0, len(pixels), 8)]
+    return {n: torch.from_numpy(np.concatenate([f[n] for f in found])).to(torch.bfloat16) for n in found[0]}

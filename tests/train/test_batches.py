@@ -1,0 +1,96 @@
+"""Batches: what a step of training gets, made alike with and without a process of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from siammask.engines import pick_precision
+from siammask.network.light import Light
+from siammask.train import batches
+from siammask.train.batches import FEATURES, Clips, Frozen
+from siammask.train.clips import Chooser, ClipSettings
+from siammask.train.pool import Pool
+
+SHAPES = {
+    "pixels": (6, 256, 256, 3),
+    "masks": (2, 3, 128, 128),
+    "crops": (2, 3, 3),
+    "box": (2, 128, 128),
+    "first": (2, 128, 128),
+    "drawn": (2,),
+    "guide": (2, 128, 128),
+    "teacher": (2, 128, 128),
+    "start": (2,),
+    "seconds": (),
+}
+
+
+def first(pool: Pool, seed: int = 0, step: int = 0, frozen: Frozen | None = None) -> batches.Batch:
+    return next(iter(Clips(pool, ClipSettings(), 2, seed, step, frozen)))
+
+
+def test_keys_and_shapes(pool: Pool) -> None:
+    batch = first(pool)
+    assert {name: tuple(t.shape) for name, t in batch.items()} == SHAPES
+    kinds = {name: t.dtype for name, t in batch.items()}
+    assert {kinds[n] for n in ("pixels", "masks", "box", "first", "guide", "teacher")} == {torch.uint8}
+    assert {kinds[n] for n in ("crops", "drawn")} == {torch.float32}
+    assert kinds["start"] == torch.bool
+
+
+def test_the_same_seed_and_step_give_the_same_batch(pool: Pool) -> None:
+    a, b = first(pool, 1, 5), first(pool, 1, 5)
+    assert all(torch.equal(a[name], b[name]) for name in SHAPES if name != "seconds")
+    assert not torch.equal(a["pixels"], first(pool, 2, 5)["pixels"])
+    assert not torch.equal(a["pixels"], first(pool, 1, 6)["pixels"])  # a resumed run sees new clips
+
+
+def test_crops_of_a_clip_follow_each_other(pool: Pool) -> None:
+    rng = np.random.default_rng(0)
+    chooser = Chooser.make(pool, ClipSettings())
+    samples = [batches.guided_sample(rng, batches.clip(rng, pool, chooser, ClipSettings())) for _ in range(2)]
+    pixels = batches.collate(samples)["pixels"]
+    for n in range(2):
+        for frame in range(3):
+            np.testing.assert_array_equal(pixels[3 * n + frame].numpy(), samples[n]["pixels"][frame])
+
+
+def test_a_start_clip_is_given_its_box(pool: Pool) -> None:
+    rng = np.random.default_rng(0)
+    settings = ClipSettings(start=1.0)
+    chooser = Chooser.make(pool, settings)
+    for _ in range(4):
+        sample = batches.guided_sample(rng, batches.clip(rng, pool, chooser, settings))
+        assert sample["start"]
+        assert sample["drawn"] == 0
+        np.testing.assert_array_equal(sample["first"], sample["box"])
+        np.testing.assert_array_equal(sample["guide"], sample["box"])
+
+
+def test_frozen_features_are_those_of_torch(pool: Pool) -> None:
+    """OpenVINO computes what torch computes, up to the precision of bf16, in which features travel."""
+    torch.manual_seed(0)
+    backbone = Light().eval()
+    frozen = Frozen(backbone, 5)
+    pixels = first(pool)["pixels"]
+    batch = first(pool, frozen=frozen)
+    assert "pixels" not in batch
+    with torch.no_grad():
+        expected = backbone.begin(pixels.permute(0, 3, 1, 2).float(), 5)
+    found = [batch[name] for name in FEATURES if name in batch]
+    assert len(found) == len(expected) == 3
+    tolerance = 0.05 if pick_precision(None) == "bf16" else 0.008  # of the largest value
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == torch.bfloat16
+        b = b.permute(0, 2, 3, 1)
+        assert a.shape == b.shape
+        assert (a.float() - b).abs().max() < tolerance * b.abs().max()
+        assert b.abs().max() > 0
+
+
+def test_loading_without_and_with_a_worker_gives_the_same_clips(pool: Pool) -> None:
+    alone = first(pool, 3)
+    loader = torch.utils.data.DataLoader(Clips(pool, ClipSettings(), 2, 3, 0, None), batch_size=None, num_workers=1)
+    apart = next(iter(loader))
+    assert all(torch.equal(alone[name], apart[name]) for name in SHAPES if name != "seconds")

@@ -1,0 +1,260 @@
+"""Clips are chosen and drawn from a seed alone, and the mask of a clip covers what was drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from siammask.errors import InputError
+from siammask.network.guided import CROP, MASK
+from siammask.train import clips
+from siammask.train.clips import FIRST, A, B, Chooser, ClipSettings, Look, P, Plan, Rendered, plan, render, spoil
+from siammask.train.pool import Pool
+
+QUIET = ClipSettings(absent=0, part=0, lookalike=0, occluder=0, elastic=0, start=0)
+VIDEO = {"blobs": 1.0, "stills": 0.0}
+STILLS = {"blobs": 0.0, "stills": 1.0}
+
+
+def plans(pool: Pool, settings: ClipSettings, count: int, seed: int = 0) -> Iterator[tuple[Plan, Rendered]]:
+    rng = np.random.default_rng(seed)
+    chooser = Chooser.make(pool, settings)
+    while count:
+        made = plan(rng, pool, chooser, settings)
+        drawn = render(pool, made, rng) if made is not None else None
+        if made is not None and drawn is not None:
+            yield made, drawn
+            count -= 1
+
+
+def plain(made: Plan) -> Plan:
+    """The same plan without any change of colour."""
+    layers = tuple(replace(layer, colour=Look().colour) for layer in made.layers)
+    return replace(made, layers=layers, looks=(Look(),) * 4)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def bright(pixels: np.ndarray) -> np.ndarray:
+    """Where a drawn thing is, on the grid of masks: skins are brighter than 150, grounds darker than 110."""
+    return np.asarray(cv2.resize(pixels.mean(2), (MASK, MASK), interpolation=cv2.INTER_AREA) > 130)
+
+
+def test_a_seed_gives_the_same_clips(pool: Pool) -> None:
+    settings = ClipSettings()
+    once, again, other = (list(plans(pool, settings, 6, seed)) for seed in (3, 3, 4))
+    for (_, a), (_, b) in zip(once, again, strict=True):
+        for name in ("pixels", "masks", "before", "crops", "box"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert any((a.pixels != b.pixels).any() for (_, a), (_, b) in zip(once, other, strict=True))
+
+
+def test_shapes_and_ranges(pool: Pool) -> None:
+    for _, drawn in plans(pool, ClipSettings(), 12):
+        assert drawn.pixels.shape == (3, CROP, CROP, 3)
+        assert drawn.masks.shape == (3, MASK, MASK)
+        assert drawn.before.shape == drawn.box.shape == (MASK, MASK)
+        assert {a.dtype for a in (drawn.pixels, drawn.masks, drawn.before, drawn.box)} == {np.dtype(np.uint8)}
+        assert drawn.crops.shape == (3, 3)
+        assert (drawn.crops[:, 2] >= 16).all()
+        assert drawn.masks[0].any()
+
+
+@pytest.mark.parametrize("source", [VIDEO, STILLS], ids=["video", "stills"])
+def test_the_mask_covers_the_drawn_object(pool: Pool, source: dict[str, float]) -> None:
+    rng = np.random.default_rng(0)
+    chooser = Chooser.make(pool, replace(QUIET, weights=source))
+    seen = 0
+    while seen < 12:
+        made = plan(rng, pool, chooser, replace(QUIET, weights=source, paste=0.0))
+        if made is None or made.layers[0].pictures[0].ignore or len(made.layers[0].pictures[0].areas) > 1:
+            continue  # the rim of unknown pixels is drawn bright too, and so is the other object
+        drawn = render(pool, replace(plain(made), fill=(40, 40, 40)), rng)
+        if drawn is None:
+            continue
+        seen += 1
+        for pixels, mask in zip(drawn.pixels, drawn.masks, strict=True):
+            if mask.any():
+                assert overlap(mask > 127, bright(pixels)) > 0.93
+
+
+def test_the_first_box_is_the_masks_box(pool: Pool) -> None:
+    for _, drawn in plans(pool, QUIET, 8):
+        exact = np.zeros((MASK, MASK), bool)
+        ys, xs = np.nonzero(drawn.masks[0] > 127)
+        exact[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1] = True
+        assert overlap(drawn.box > 127, exact) > 0.75  # it has the error of a person's box
+
+
+def test_the_target_keeps_near_the_middle(pool: Pool) -> None:
+    """Crop a is taken around where the target was just before, at 1.45 times its size with context."""
+    for made, drawn in plans(pool, replace(QUIET, fast=0.0), 12):
+        first = drawn.masks[0] > 127
+        ys, xs = np.nonzero(first)
+        assert abs(xs.mean() - MASK / 2) < 16
+        assert abs(ys.mean() - MASK / 2) < 16
+        np.testing.assert_allclose(drawn.crops, np.array([made.crops[i] for i in (FIRST, A, B)]), rtol=1e-6)
+        assert overlap(drawn.before > 127, drawn.masks[1] > 127) > 0.3
+
+
+def test_start_clips_search_the_first_frame_itself(pool: Pool) -> None:
+    for made, drawn in plans(pool, replace(ClipSettings(), start=1.0), 6):
+        assert drawn.start
+        assert made.crops[A] == made.crops[FIRST]
+        np.testing.assert_array_equal(drawn.pixels[0], drawn.pixels[1])
+        np.testing.assert_array_equal(drawn.masks[0], drawn.masks[1])
+        np.testing.assert_array_equal(drawn.masks[0], drawn.before)
+        assert (drawn.pixels[1] != drawn.pixels[2]).any()
+
+
+def test_absent_clips_do_not_show_the_target_in_b(pool: Pool) -> None:
+    shares = []
+    for made, drawn in plans(pool, replace(QUIET, absent=1.0, fast=0.0), 16):
+        (x, y, side), (u, v, _) = made.crops[B], made.crops[A]
+        assert math.hypot(x - u, y - v) > 0.5 * side
+        assert (drawn.masks[1] > 127).any()
+        shares.append((drawn.masks[2] > 127).mean() / (drawn.masks[1] > 127).mean())
+    assert np.mean(np.array(shares) < 0.05) > 0.8  # of a long thing a corner may be seen
+
+
+def test_a_part_is_a_piece_of_the_thing(pool: Pool) -> None:
+    settings = replace(QUIET, part=1.0, weights=STILLS)
+    for made, drawn in plans(pool, settings, 8):
+        layer = next(la for la in made.layers if la.target is not None)
+        assert layer.cut is not None
+        whole = render(
+            pool,
+            replace(made, layers=tuple(replace(la, cut=None) for la in made.layers)),
+            np.random.default_rng(0),
+        )
+        assert whole is not None
+        for part, thing in zip(drawn.masks, whole.masks, strict=True):
+            assert (part <= thing).all()
+        assert 0.15 < (drawn.masks[0] > 127).sum() / (whole.masks[0] > 127).sum() < 0.9
+        np.testing.assert_array_equal(drawn.pixels, whole.pixels)  # the rest of the thing is still shown
+
+
+def test_unknown_pixels_are_half_true(pool: Pool) -> None:
+    rim = next(c for c in pool.clips if c.name == "rim").pictures[0]
+    alpha = clips._alpha(pool, rim, 1, soft=True)
+    assert set(np.unique(alpha)) == {0, 127, 255}
+    assert ((alpha == 127) <= (pool.mask(rim) == 255)).all()
+    assert set(np.unique(clips._alpha(pool, rim, 1))) == {0, 255}
+
+
+def test_an_occluder_hides_the_target(pool: Pool) -> None:
+    for made, drawn in plans(pool, replace(QUIET, occluder=1.0, weights=STILLS), 8):
+        bare = render(
+            pool, replace(made, layers=tuple(la for la in made.layers if la.target or la.object_id is None)), _rng()
+        )
+        assert bare is not None
+        assert len(made.layers) in (2, 3)
+        assert (drawn.masks <= bare.masks).all()
+
+
+def test_lookalikes_are_no_target(pool: Pool) -> None:
+    hidden = 0
+    for made, drawn in plans(pool, replace(QUIET, lookalike=1.0, weights=STILLS), 8):
+        bare = render(
+            pool, replace(made, layers=tuple(la for la in made.layers if la.target or la.object_id is None)), _rng()
+        )
+        assert bare is not None
+        assert sum(la.object_id is not None and la.target is None for la in made.layers) in (1, 2)
+        assert (drawn.masks <= bare.masks).all()
+        hidden += int((drawn.pixels != bare.pixels).any())
+    assert hidden > 0
+
+
+def test_elastic_things_bend_after_the_first_frame(pool: Pool) -> None:
+    for made, drawn in plans(pool, replace(QUIET, elastic=1.0, weights=STILLS), 4):
+        layers = tuple(replace(la, bend=None) for la in made.layers)
+        stiff = render(pool, replace(made, layers=layers), _rng())
+        assert stiff is not None
+        np.testing.assert_array_equal(drawn.masks[0], stiff.masks[0])
+        assert (drawn.masks[1] != stiff.masks[1]).any()
+        assert overlap(drawn.masks[1] > 127, stiff.masks[1] > 127) > 0.7
+
+
+def test_looks_change_pixels_and_keep_masks(pool: Pool) -> None:
+    ((made, _),) = plans(pool, QUIET, 1)
+    made = plain(made)
+    as_is = render(pool, made, _rng())
+    assert as_is is not None
+    looks = (Look(gray=True), Look(low=80), Look(motion=(9, 0.4)), Look(jpeg=20), Look(gamma=2.0), Look((1.2, 1, 1, 5)))
+    for look in looks:
+        changed = render(pool, replace(made, looks=(look,) * 4), _rng())
+        assert changed is not None
+        assert (changed.pixels != as_is.pixels).any(), look
+        np.testing.assert_array_equal(changed.masks, as_is.masks)
+
+
+def test_small_pictures_are_read_for_small_views() -> None:
+    """Seen from afar a picture is shrunk first; index 0 of the small copy lies in the middle of its first pixels."""
+    for zoom, factor in ((1.0, 1), (0.15, 2), (0.08, 4)):
+        place = np.array([[zoom, 0, 3.0], [0, zoom, 5.0]])
+        matrix, found = clips.view(place, (10.0, 20.0, 128.0))
+        assert found == factor
+        middle = (factor - 1) / 2 + 0.5  # of the small copy's pixel 0, from the picture's corner
+        np.testing.assert_allclose(matrix[:, 2] + 0.5, 2 * (zoom * middle + np.array([3.0 - 10, 5.0 - 20])))
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.7, 1.0])
+def test_spoiled_masks(strength: float) -> None:
+    mask = np.zeros((MASK, MASK), np.uint8)
+    cv2.ellipse(mask, (70, 60), (30, 20), 10, 0, 360, 255, -1)
+    rng = np.random.default_rng(1)
+    spoiled = [spoil(rng, mask, strength) for _ in range(120)]
+    assert all(s.shape == mask.shape and s.dtype == np.uint8 for s in spoiled)
+    assert np.mean([(s != mask).any() for s in spoiled]) > 0.6
+    assert 0.02 * strength < np.mean([not s.any() for s in spoiled]) < 0.25 * strength
+    found = np.array([overlap(s > 127, mask > 127) for s in spoiled if s.any()])
+    assert 0.5 < found.mean() < 0.97
+    assert mask.any()
+    assert not spoil(rng, np.zeros_like(mask)).any()
+
+
+def test_spoiling_leaves_its_input_alone() -> None:
+    mask = np.zeros((MASK, MASK), np.uint8)
+    mask[40:90, 50:80] = 255
+    before = mask.copy()
+    for seed in range(30):
+        spoil(np.random.default_rng(seed), mask)
+    np.testing.assert_array_equal(mask, before)
+
+
+def test_weights_choose_sources(pool: Pool) -> None:
+    assert {made.source for made, _ in plans(pool, replace(QUIET, weights=VIDEO), 5)} == {"blobs"}
+    assert {made.source for made, _ in plans(pool, replace(QUIET, weights=STILLS), 5)} == {"stills"}
+
+
+def test_a_weight_of_no_source(pool: Pool) -> None:
+    with pytest.raises(InputError, match=r"names 'boxed', which has no clip with masks; there are blobs, stills"):
+        Chooser.make(pool, ClipSettings(weights={"boxed": 1.0}))
+
+
+def test_plans_do_not_read_pixels(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices are values: another renderer may draw them."""
+    monkeypatch.setattr(Pool, "pixels", None)
+    monkeypatch.setattr(Pool, "mask", None)
+    rng = _rng()
+    chooser = Chooser.make(pool, ClipSettings())
+    made = [plan(rng, pool, chooser, ClipSettings()) for _ in range(20)]
+    usable = [m for m in made if m is not None]
+    assert usable
+    for m in usable:
+        assert len(m.crops) == len(m.looks) == 4
+        assert all(len(layer.pictures) == len(layer.places) == 4 for layer in m.layers)
+        assert m.layers[0].object_id is None
+        assert sum(layer.target is not None for layer in m.layers) == 1
+        assert all(layer.places[P].shape == (2, 3) for layer in m.layers)
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(0)

@@ -1,0 +1,79 @@
+"""A config says what it means or fails at once, naming the option."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from siammask.errors import InputError
+from siammask.train import config as configs
+from siammask.train.config import OptimConfig
+from siammask.variants import variant
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+LEAST = 'variant = "guided"\noutput = "out"\n[data]\nroot = "data"\nsources = ["a", "b"]\n'
+
+
+def read(folder: Path, text: str) -> configs.TrainConfig:
+    file = folder / "run.toml"
+    file.write_text(text)
+    return configs.read(file)
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_shipped_configs_read(file: Path) -> None:
+    c = configs.read(file)
+    assert variant(c.variant).mask == "guided"
+    assert c.data.sources
+    assert not Path(c.data.root).is_absolute()
+    assert set(c.data.clips.weights) <= set(c.data.sources)
+    assert c.optim.warmup < c.optim.steps
+
+
+def test_there_are_shipped_configs() -> None:
+    assert CONFIGS
+
+
+def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
+    c = read(tmp_path, LEAST)
+    assert c.data.sources == ("a", "b")
+    assert c.optim == OptimConfig()
+    assert c.threads is None
+
+
+def test_values_take_the_type_of_their_field(tmp_path: Path) -> None:
+    clips = "[data.clips]\nwindow = [1, 2.5]\nweights = { a = 2 }\n"
+    c = read(tmp_path, f"threads = 2\n{LEAST}{clips}[optim]\nlr = 1\nteacher = [0.5, 0]")
+    assert c.threads == 2
+    assert c.data.clips.window == (1.0, 2.5)
+    assert c.data.clips.weights == {"a": 2.0}
+    assert isinstance(c.optim.lr, float)
+    assert c.optim.teacher == (0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LEAST + "[optim]\nstep = 5", r"optim: unknown option 'step'; there are steps, batch"),
+        ("colour = 1\n" + LEAST, "unknown option 'colour'; there are variant, output"),
+        (LEAST.replace('output = "out"\n', ""), "option 'output' is missing"),
+        (LEAST.replace('root = "data"\n', ""), "data: option 'root' is missing"),
+        (LEAST + "[optim]\nlr = 'fast'", "optim: lr is 'fast'; expected float"),
+        (LEAST + "[optim]\nsteps = 1.5", "optim: steps is 1.5; expected int"),
+        (LEAST + "[optim]\nsteps = true", "optim: steps is True; expected int"),
+        (LEAST + "[optim]\nteacher = [0.5]", r"optim: teacher is \[0.5\]; expected a list of 2"),
+        (LEAST.replace('["a", "b"]', '"a"'), "data: sources is 'a'; expected a list"),
+        ('variant = "guided"\noutput = "out"\ndata = 3', "data is 3; expected a table"),
+        ("variant = ", "is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        read(tmp_path, text)
+    assert "run.toml" in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml cannot be read: No such file"):
+        configs.read(tmp_path / "none.toml")
