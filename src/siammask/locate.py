@@ -78,8 +78,9 @@ class GuidedLocator:
         return self._crop(box, (0.0, 0.0), 1.0)
 
     def crops(self, state: TrackerState) -> tuple[Crop, ...]:
-        """One crop about the last box, moved on by its velocity, wider the longer the target is not seen."""
-        return (self._crop(state.box, state.velocity, widening(state.unsure, self.settings)),)
+        """One crop about the last box, moved on by its velocity, wider the faster it moves and the longer it is not seen."""
+        widen = widening(state.unsure, self.settings) * hurry(state.velocity, state.box, self.settings)
+        return (self._crop(state.box, state.velocity, widen),)
 
     def find(self, state: TrackerState, crops: tuple[Crop, ...], responses: tuple[Response, ...]) -> Found:
         """The cell of the highest score; the box stays the last one until the mask is drawn."""
@@ -108,6 +109,11 @@ class GuidedLocator:
 def widening(unsure: int, s: SearchSettings) -> float:
     """Factor on the side of the search region after `unsure` frames without the target; 1 while it is seen."""
     return min(s.max_widen, 1 + s.widen_per_frame * unsure)
+
+
+def hurry(velocity: tuple[float, float], box: Box, s: SearchSettings) -> float:
+    """Factor on the side of the search region for a target that moves: 1 at rest, 1 + speed_gain at its own size a frame."""
+    return 1 + s.speed_gain * min(1.0, math.hypot(*velocity) / math.sqrt(max(1.0, box.area)))
 
 
 def settle_on_mask(

@@ -50,6 +50,7 @@ class SearchSettings:
     # where to look next
     widen_per_frame: float = 0.08  # the search region grows by this share for each frame the target is not seen
     max_widen: float = 1.6  # ... up to this factor
+    speed_gain: float = 0.0  # ... and by this share for a target that moves by its own size a frame
     second_score: float = 0.0  # where the score is below this, the same frame is searched again ...
     second_factor: float = 2.0  # ... in a region this many times as wide (guided variants)
     velocity_gain: float = 0.0  # the search region moves on by this many frames of the target's motion
