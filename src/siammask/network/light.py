@@ -78,7 +78,7 @@ class Light(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(N, 3, H, W) BGR in 0..255 -> (N, 16, H/2, W/2), (N, 24, H/4, W/4), (N, 40, H/8, W/8), (N, 112, H/16, W/16)."""
+        """(N, 3, H, W) BGR in 0..255 -> features of 16, 24, 40 and 112 channels at strides 2, 4, 8 and 16."""
         return self.finish(self.begin(x, 0))
 
     def begin(self, x: Tensor, end: int) -> tuple[Tensor, ...]:

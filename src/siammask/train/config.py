@@ -68,7 +68,7 @@ class TrainConfig:
 
 
 def read(file: Path) -> TrainConfig:
-    """The run described by a TOML file. Raises InputError that names the field which is missing, unknown or ill-typed."""
+    """The run described by a TOML file. Raises InputError that names the missing, unknown or ill-typed option."""
     try:
         values = tomllib.loads(file.read_text())
     except OSError as error:

@@ -177,9 +177,7 @@ def carried(mask: Tensor, source: Tensor, goal: Tensor) -> Tensor:
     """Masks (N, 1, m, m) of the crops `source` as the crops `goal` see them; crops are (N, 3) x, y, side."""
     zoom = goal[:, 2] / source[:, 2]
     # grid_sample's coordinates run from -1 to 1 over the crop
-    tx, ty = (
-        2.0 * (goal[:, i] + goal[:, 2] / 2 - source[:, i] - source[:, 2] / 2) / source[:, 2] for i in (0, 1)
-    )
+    tx, ty = (2.0 * (goal[:, i] + goal[:, 2] / 2 - source[:, i] - source[:, 2] / 2) / source[:, 2] for i in (0, 1))
     none = torch.zeros_like(zoom)
     theta = torch.stack((torch.stack((zoom, none, tx), 1), torch.stack((none, zoom, ty), 1)), 1)
     grid = F.affine_grid(theta, list(mask.shape), align_corners=False)
@@ -248,11 +246,7 @@ def validation_sequences(c: TrainConfig) -> tuple[Sequence, ...]:
     """The sequences held out of training."""
     if not c.data.validation:
         return ()
-    found = []
-    for name in c.data.validation:
-        folder = Path(c.data.root) / name
-        found += [s for s in find_sequences(folder)]
-    return tuple(found)
+    return tuple(s for name in c.data.validation for s in find_sequences(Path(c.data.root) / name))
 
 
 def validate(network: Guided, c: TrainConfig, sequences: tuple[Sequence, ...]) -> dict[str, float]:

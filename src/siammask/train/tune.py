@@ -1,6 +1,6 @@
 """Search settings against the validation sequences of a run: one setting at a time, several values each.
 
-    python -m siammask.train.tune configs/guided.toml WEIGHTS_FOLDER window_factor=1.3,1.45,1.6 max_widen=1,1.6
+python -m siammask.train.tune configs/guided.toml WEIGHTS_FOLDER window_factor=1.3,1.45,1.6 max_widen=1,1.6
 """
 
 from __future__ import annotations
