@@ -17,7 +17,7 @@ class WeightsError(SiamMaskError):
     """Weights that are missing, damaged or of another architecture."""
 
 
-class MissingExtra(SiamMaskError, ImportError):
+class MissingExtra(SiamMaskError, ImportError):  # noqa: N818 - the field says "missing extra"
     """A part of the package whose optional dependency is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:

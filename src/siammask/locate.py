@@ -78,7 +78,7 @@ class GuidedLocator:
         return self._crop(box, (0.0, 0.0), 1.0)
 
     def crops(self, state: TrackerState) -> tuple[Crop, ...]:
-        """One crop about the last box, moved on by its velocity, wider the faster it moves and the longer it is not seen."""
+        """One crop about the last box, moved on by its velocity; wider with speed, and while the target is not seen."""
         widen = widening(state.unsure, self.settings) * hurry(state.velocity, state.box, self.settings)
         return (self._crop(state.box, state.velocity, widen),)
 
@@ -112,7 +112,7 @@ def widening(unsure: int, s: SearchSettings) -> float:
 
 
 def hurry(velocity: tuple[float, float], box: Box, s: SearchSettings) -> float:
-    """Factor on the side of the search region for a target that moves: 1 at rest, 1 + speed_gain at its own size a frame."""
+    """Factor on the side of the search region: 1 at rest, 1 + speed_gain at the target's own size a frame."""
     return 1 + s.speed_gain * min(1.0, math.hypot(*velocity) / math.sqrt(max(1.0, box.area)))
 
 

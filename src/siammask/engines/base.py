@@ -33,7 +33,7 @@ class Response(Protocol):
         """The mask that belongs to one cell, placed in crop pixels; None for networks without a mask branch."""
 
     def remember(self, patch: Patch) -> Embedding | None:
-        """An embedding made of this very search with `patch` (crop pixels) as its mask; None where memory is not used."""
+        """An embedding made of this very search with `patch` (crop pixels) as its mask; None where none is used."""
 
 
 class Engine(Protocol):

@@ -103,7 +103,7 @@ class Guided(nn.Module):
         return Features(f2, f4, feat, key, self.to_low(f16))
 
     def memorise(self, feat: Tensor, key: Tensor, low: Tensor, mask: Tensor, drawn: Tensor) -> Memory:
-        """Memory of a crop and its mask (N, 1, 128, 128) in [0, 1]; `drawn` (N, 1, 1, 1) is 0 where that is only a box."""
+        """Memory of a crop and its mask (N, 1, 128, 128); `drawn` (N, 1, 1, 1) is 0 where that is only a box."""
         at32 = F.avg_pool2d(mask, 4)
         flag = (1.0 - drawn).expand_as(at32)
         value = F.avg_pool2d(self.to_value(torch.cat((feat, at32, flag), 1)), 2)
@@ -113,7 +113,7 @@ class Guided(nn.Module):
         return Memory(_rows(key), _rows(value), F.avg_pool2d(at32, 2).flatten(1), kernel)
 
     def draw(self, features: Features, first: Memory, last: Memory, guide: Tensor) -> Drawing:
-        """The target in the crop of `features`; `guide` (N, 1, 128, 128) is the last mask, in [0, 1], as this crop sees it."""
+        """The target in the crop of `features`; `guide` (N, 1, 128, 128) is the last mask as this crop sees it."""
         f2, f4, feat, key, low = features
         at32 = F.avg_pool2d(guide, 4)
         query = _rows(key)
