@@ -1,6 +1,6 @@
 """Track an object through a video file and print where it is.
 
-python examples/track_file.py clip.mp4 77,110,207,168
+python examples/track_file.py clip.mp4 145,88,150,205
 python examples/track_file.py                             the clip that comes with the package
 """
 

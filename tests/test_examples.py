@@ -28,7 +28,7 @@ def fake_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_track_file(capsys: pytest.CaptureFixture[str]) -> None:
     main = runpy.run_path(str(ROOT / "examples" / "track_file.py"))["main"]
-    main([str(demo.BUNNY), "77,110,207,168"])
+    main([str(demo.BUNNY), "145,88,150,205"])
     assert len(capsys.readouterr().out.splitlines()) == 90
 
 

@@ -15,7 +15,7 @@ from siammask.geometry import Box, Float32, UInt8
 from siammask.media import Frame, Source, open_source
 
 BUNNY = Path(__file__).with_name("assets") / "bunny.mp4"  # (c) Blender Foundation, CC BY 3.0; see CREDITS.md beside it
-BUNNY_BOX = Box.from_xywh(77, 110, 207, 168)
+BUNNY_BOX = Box.from_xywh(145, 88, 150, 205)
 
 DRAWN_SIZE = (640, 360)
 DRAWN_LENGTH = 75
