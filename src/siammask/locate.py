@@ -96,9 +96,20 @@ class GuidedLocator:
         return settle_on_mask(state, found, patch, self.settings)
 
     def wider(self, state: TrackerState, found: Found) -> tuple[Crop, ...]:
-        """A window `second_factor` times as wide, for targets that left the first one."""
+        """A window `second_factor` times as wide, for targets that left the first one.
+
+        About the last box at first; while the target stays lost, about one place after another on the frame, the nearest
+        first.
+        """
         s = self.settings
-        return (self._crop(state.box, (0.0, 0.0), s.second_factor),) if found.score < s.second_score else ()
+        if found.score >= s.second_score:
+            return ()
+        here = self._crop(state.box, (0.0, 0.0), s.second_factor)
+        if state.unsure < s.patience:
+            return (here,)
+        places = places_by_distance(state.box, state.size, 0.5 * here.side)
+        cx, cy = places[(state.unsure - s.patience) % len(places)]
+        return (self._crop(replace(state.box, cx=cx, cy=cy), (0.0, 0.0), s.second_factor),)
 
     def _crop(self, box: Box, velocity: tuple[float, float], widen: float) -> Crop:
         s = self.settings
@@ -109,6 +120,13 @@ class GuidedLocator:
 def widening(unsure: int, s: SearchSettings) -> float:
     """Factor on the side of the search region after `unsure` frames without the target; 1 while it is seen."""
     return min(s.max_widen, 1 + s.widen_per_frame * unsure)
+
+
+def places_by_distance(box: Box, size: tuple[int, int], step: float) -> tuple[tuple[float, float], ...]:
+    """Points (x, y) of a grid over the frame (W, H), about `step` apart, those near the box first."""
+    columns, rows = (max(1, math.ceil(length / step)) for length in size)
+    points = [((i + 0.5) * size[0] / columns, (j + 0.5) * size[1] / rows) for j in range(rows) for i in range(columns)]
+    return tuple(sorted(points, key=lambda p: math.hypot(p[0] - box.cx, p[1] - box.cy)))
 
 
 def hurry(velocity: tuple[float, float], box: Box, s: SearchSettings) -> float:

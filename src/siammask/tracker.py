@@ -153,7 +153,8 @@ class Tracker:
         if not wider:
             return first
         second = self._search(state, frame, wider)
-        if not second.found.visible or second.found.score <= first.found.score:
+        needed = 0.0 if state.unsure < locator.settings.patience else locator.settings.found_score
+        if not second.found.visible or second.found.score <= max(needed, first.found.score):
             return first
         there = replace(state, box=second.found.box, unsure=0, velocity=(0.0, 0.0))
         third = self._search(there, frame, locator.crops(there))

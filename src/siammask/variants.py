@@ -53,6 +53,8 @@ class SearchSettings:
     speed_gain: float = 0.0  # ... and by this share for a target that moves by its own size a frame
     second_score: float = 0.0  # where the score is below this, the same frame is searched again ...
     second_factor: float = 2.0  # ... in a region this many times as wide (guided variants)
+    patience: int = 3  # frames after which a lost target is looked for elsewhere on the frame, a place a frame ...
+    found_score: float = 0.6  # ... and the score it needs there
     velocity_gain: float = 0.0  # the search region moves on by this many frames of the target's motion
     velocity_smooth: float = 0.5  # share of the newest displacement in the velocity
 
