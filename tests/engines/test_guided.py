@@ -1,0 +1,127 @@
+"""The guided engine: embed, search and remember, alike on both runtimes; what it cannot use it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the network is made with torch")
+from lively import guided_network
+
+from siammask.engines.guided import GuidedEngine, GuidedResponse
+from siammask.engines.openvino import OpenVinoGraphs
+from siammask.engines.torch import TorchGraphs
+from siammask.errors import InputError
+from siammask.geometry import Box, Float32, UInt8
+from siammask.network import guided
+from siammask.network.export import convert
+from siammask.variants import variant
+
+GUIDED = variant("guided")
+SIZE = GUIDED.search.search_size
+EMPTY = np.zeros((GUIDED.search.guide_size,) * 2, np.float32)
+
+
+@pytest.fixture(scope="module")
+def engines() -> dict[str, GuidedEngine]:
+    """The same seeded network in both runtimes."""
+    network = guided_network()
+    models = {name: convert(spec) for name, spec in guided.graph_specs(network).items()}
+    return {
+        "torch": GuidedEngine(TorchGraphs(guided.graphs(network), "f32"), GUIDED),
+        "openvino": GuidedEngine(OpenVinoGraphs(models, "f32", threads=1), GUIDED),
+    }
+
+
+@pytest.fixture(params=["torch", "openvino"])
+def engine(request: pytest.FixtureRequest, engines: dict[str, GuidedEngine]) -> GuidedEngine:
+    return engines[request.param]
+
+
+def crop(shift: int = 0) -> UInt8:
+    """A coloured square on a ground with a gradient."""
+    ys, xs = np.mgrid[:SIZE, :SIZE]
+    pixels = np.stack([xs // 3, ys // 3, (xs + ys) // 6], 2).astype(np.uint8)
+    pixels[90:170, 80 + shift : 180 + shift] = (40, 200, 230)
+    return pixels
+
+
+def mask(shift: int = 0) -> Float32:
+    made = EMPTY.copy()
+    made[45:85, 40 + shift // 2 : 90 + shift // 2] = 1.0
+    return made
+
+
+def test_embed_then_search(engine: GuidedEngine) -> None:
+    memory = engine.embed(crop(), mask(), drawn=True)
+    found = engine.search((memory, memory), crop(10), mask(10))
+    assert found.score.shape == (1, 16, 16)
+    assert found.delta is None
+    assert 0 <= found.confidence <= 1
+    patch = found.mask(3, 5)
+    assert patch.values.shape == (128, 128)
+    assert patch.place == Box.from_xywh(0, 0, SIZE, SIZE)
+    for values in (patch.values, found.score):
+        assert values.dtype == np.float32
+        assert ((values >= 0) & (values <= 1)).all()
+    np.testing.assert_array_equal(patch.values, found.mask(9, 1).values)  # one mask for the whole crop
+
+
+def test_what_a_search_saw_can_be_remembered(engine: GuidedEngine) -> None:
+    """Remembering a search costs no second look: it equals embedding the same crop with the same mask."""
+    memory = engine.embed(crop(), mask(), drawn=True)
+    found = engine.search((memory, memory), crop(10), mask(10))
+    patch = found.mask(0, 0)
+    again = engine.embed(crop(10), patch.values, drawn=True)
+    for name, value in found.remember(patch).items():
+        np.testing.assert_allclose(value, again[name], atol=2e-4, err_msg=name)
+
+
+def test_runtimes_agree(engines: dict[str, GuidedEngine]) -> None:
+    found: list[GuidedResponse] = []
+    for engine in engines.values():
+        first = engine.embed(crop(), mask(), drawn=False)
+        drawn = engine.search((first, first), crop(), mask())
+        last = drawn.remember(drawn.mask(0, 0))
+        found.append(engine.search((first, last), crop(20), mask(10)))
+    a, b = found
+    np.testing.assert_allclose(a.mask(0, 0).values, b.mask(0, 0).values, atol=1e-3)
+    np.testing.assert_allclose(a.score, b.score, atol=1e-3)
+    assert a.confidence == pytest.approx(b.confidence, abs=1e-3)
+
+
+def test_targets_share_an_engine(engine: GuidedEngine) -> None:
+    one, other = engine.embed(crop(), mask(), drawn=True), engine.embed(crop(40), mask(40), drawn=True)
+    before = engine.search((one, one), crop(10), mask()).mask(0, 0).values
+    engine.search((other, other), crop(30), mask(40))
+    np.testing.assert_array_equal(engine.search((one, one), crop(10), mask()).mask(0, 0).values, before)
+
+
+def test_a_box_is_remembered_otherwise_than_a_drawing(engine: GuidedEngine) -> None:
+    drawn, box = (engine.embed(crop(), mask(), drawn=d) for d in (True, False))
+    assert (drawn["value"] != box["value"]).any()
+    np.testing.assert_array_equal(drawn["key"], box["key"])
+
+
+def test_name_and_precision_are_the_runtimes(engines: dict[str, GuidedEngine]) -> None:
+    assert {name: (e.name, e.precision) for name, e in engines.items()} == {
+        "torch": ("torch", "f32"),
+        "openvino": ("openvino", "f32"),
+    }
+
+
+def test_a_mask_is_needed(engine: GuidedEngine) -> None:
+    with pytest.raises(InputError, match="together with a mask; give one, or a filled box"):
+        engine.embed(crop(), None, drawn=False)
+    memory = engine.embed(crop(), mask(), drawn=True)
+    with pytest.raises(InputError, match="searches with the last mask; give an empty one"):
+        engine.search((memory, memory), crop(), None)
+
+
+def test_a_saved_network_opens(tmp_path: Path) -> None:
+    """The shapes an engine gives to empty memories are the network's."""
+    from siammask.engines import guided as engine_side
+
+    assert dict(engine_side._MEMORY) == guided.MEMORY_SHAPES

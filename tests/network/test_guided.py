@@ -1,0 +1,234 @@
+"""The guided network: shapes, no state, no mixing within a batch, and its quick forms beside the plain ones."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the networks need the extra 'train'")
+import torch.nn.functional as F  # noqa: E402
+from lively import guided_network  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from siammask.network import guided  # noqa: E402
+from siammask.network.guided import CROP, KEY, MASK, MEMORY_SHAPES, WIDTH, Features, Guided, Memory  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def network() -> Guided:
+    return guided_network()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    """Three crops of smooth colours."""
+    coarse = torch.rand((3, 3, 8, 8), generator=torch.Generator().manual_seed(1))
+    return F.interpolate(coarse, size=(CROP, CROP), mode="bilinear", align_corners=False) * 255
+
+
+@pytest.fixture(scope="module")
+def features(network: Guided, pixels: Tensor) -> Features:
+    with torch.no_grad():
+        return network.features(pixels)
+
+
+def masks(count: int) -> Tensor:
+    """Squares that differ."""
+    made = torch.zeros(count, 1, MASK, MASK)
+    for i in range(count):
+        made[i, :, 30 + 8 * i : 80, 40 : 90 - 6 * i] = 1.0
+    return made
+
+
+def remember(network: Guided, f: Features, mask: Tensor, drawn: float = 1.0) -> Memory:
+    return network.memorise(f.feat, f.key, f.low, mask, torch.full((len(mask), 1, 1, 1), drawn))
+
+
+def one(values: tuple[Tensor, ...], i: int) -> list[Tensor]:
+    return [v[i : i + 1] for v in values]
+
+
+def test_features(features: Features) -> None:
+    assert [tuple(f.shape) for f in features] == [
+        (3, 16, 128, 128),
+        (3, 24, 64, 64),
+        (3, WIDTH, 32, 32),
+        (3, KEY, 32, 32),
+        (3, WIDTH, 16, 16),
+    ]
+    torch.testing.assert_close(features.key.norm(dim=1), torch.ones(3, 32, 32), rtol=0, atol=1e-2)
+
+
+def test_memory(network: Guided, features: Features) -> None:
+    with torch.no_grad():
+        memory = remember(network, features, masks(3))
+        box = remember(network, features, masks(3), drawn=0.0)
+    assert {name: tuple(t.shape[1:]) for name, t in memory._asdict().items()} == MEMORY_SHAPES
+    torch.testing.assert_close(memory.mask.mean(1), masks(3).mean((1, 2, 3)))
+    assert (memory.value != box.value).any()  # a box is not taken for a drawing
+    torch.testing.assert_close(memory.key, box.key)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_drawing(network: Guided, features: Features, train: bool) -> None:
+    with torch.set_grad_enabled(train):
+        memory = remember(network, features, masks(3))
+        drawing = network.draw(features, memory, memory, masks(3))
+    assert [tuple(d.shape) for d in drawing] == [(3, 1, 128, 128), (3, 1, 32, 32), (3, 1, 16, 16), (3,)]
+    assert all(torch.isfinite(d).all() for d in drawing)
+    assert drawing.mask.requires_grad == train
+
+
+def test_a_target_is_drawn_alike_alone_and_in_a_batch(network: Guided, features: Features) -> None:
+    with torch.no_grad():
+        memory = remember(network, features, masks(3))
+        together = network.draw(features, memory, memory, masks(3))
+        for i in range(3):
+            mine = Memory(*one(memory, i))
+            alone = network.draw(Features(*one(features, i)), mine, mine, masks(3)[i : i + 1])
+            for a, b in zip(alone, together, strict=True):
+                torch.testing.assert_close(a[0], b[i], rtol=1e-4, atol=1e-4)
+
+
+def test_every_input_counts(network: Guided, features: Features) -> None:
+    with torch.no_grad():
+        memory = remember(network, features, masks(3))
+        other = remember(network, features, masks(3).flip(3))
+        plain = network.draw(features, memory, memory, masks(3)).mask
+        for drawing in (
+            network.draw(features, other, memory, masks(3)),
+            network.draw(features, memory, other, masks(3)),
+            network.draw(features, memory, memory, torch.zeros_like(masks(3))),
+        ):
+            assert (drawing.mask - plain).abs().max() > 1e-4
+
+
+def test_nothing_is_remembered_between_calls(network: Guided, features: Features) -> None:
+    with torch.no_grad():
+        memory, other = remember(network, features, masks(3)), remember(network, features, masks(3).flip(2))
+        before = network.draw(features, memory, memory, masks(3)).mask
+        network.draw(features, other, other, masks(3).flip(2))
+        torch.testing.assert_close(network.draw(features, memory, memory, masks(3)).mask, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0], ids=["empty", "full"])
+def test_a_mask_without_an_edge(network: Guided, features: Features, value: float) -> None:
+    mask = torch.full((3, 1, MASK, MASK), value)
+    memory = remember(network, features, mask)
+    drawing = network.draw(features, memory, memory, mask)
+    assert all(torch.isfinite(t).all() for t in (*memory, *drawing))
+    (drawing.mask.sum() + drawing.overlap.sum()).backward()
+    for name, p in network.named_parameters():
+        assert p.grad is None or torch.isfinite(p.grad).all(), name
+    network.zero_grad(set_to_none=True)
+
+
+def test_every_part_of_the_head_learns(network: Guided, features: Features) -> None:
+    first = remember(network, features, masks(3))
+    last = remember(network, features, masks(3).flip(3))
+    found = network.neck(*network.backbone(torch.rand(3, 3, CROP, CROP) * 255))
+    drawing = network.draw(found, first, last, masks(3))
+    sum(d.square().mean() for d in drawing).backward()
+    idle = [n for n, p in network.named_parameters() if not n.startswith("backbone.") and p.grad is None]
+    network.zero_grad(set_to_none=True)
+    assert idle == []
+
+
+def test_correlation_is_a_grouped_convolution() -> None:
+    """Nine shifted products = a depth-wise convolution with a 3 x 3 kernel dilated by 4, of the smoothed features."""
+    torch.manual_seed(0)
+    low, kernel = torch.randn(2, 5, 16, 16), torch.randn(2, 5, 3, 3)
+    smooth = F.avg_pool2d(F.pad(low, (2, 1, 2, 1)), 4, 1)
+    plain = F.conv2d(
+        smooth.reshape(1, 10, 16, 16), kernel.reshape(10, 1, 3, 3), padding=4, dilation=4, groups=10
+    ).reshape(2, 5, 16, 16)
+    torch.testing.assert_close(guided._correlate(low, kernel), plain / 9, rtol=1e-4, atol=1e-5)
+
+
+def test_correlation_is_highest_where_the_exemplar_is() -> None:
+    torch.manual_seed(0)
+    low = torch.zeros(1, 8, 16, 16)
+    low[:, :, 2:14, 2:14] = torch.randn(1, 8, 12, 12)
+    kernel = F.avg_pool2d(low[:, :, 2:14, 2:14], 4)
+    found = guided._correlate(low, kernel).sum(1)[0]
+    row, col = divmod(int(found.argmax()), 16)
+    assert abs(row - 7.5) <= 1
+    assert abs(col - 7.5) <= 1
+
+
+def test_the_highest_product_with_and_without_a_graph() -> None:
+    torch.manual_seed(0)
+    query, keys = torch.randn(2, 20, 6, requires_grad=True), torch.randn(2, 11, 6, requires_grad=True)
+    plain = (query @ keys.transpose(1, 2)).amax(2)
+    quick = guided._highest(query, keys)
+    with torch.no_grad():
+        still = guided._highest(query, keys)
+    torch.testing.assert_close(quick, plain)
+    torch.testing.assert_close(still, plain)
+    goal = torch.randn_like(plain)
+    for a, b in zip(
+        torch.autograd.grad((quick * goal).sum(), (query, keys)),
+        torch.autograd.grad((plain * goal).sum(), (query, keys)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_places_are_in_units_of_the_object() -> None:
+    mask = torch.zeros(1, 32, 32)
+    mask[0, 8:16, 16:24] = 1.0  # centre (20, 12) of 32, size 8
+    places = guided._places(mask.flatten(1), 32).view(32, 32, 2)
+    torch.testing.assert_close(places[12, 20], torch.tensor([0.5 / 8, 0.5 / 8]), rtol=0, atol=0.05)
+    torch.testing.assert_close(places[12, 28] - places[12, 20], torch.tensor([1.0, 0.0]), rtol=0, atol=0.05)
+    torch.testing.assert_close(places[20, 20] - places[12, 20], torch.tensor([0.0, 1.0]), rtol=0, atol=0.05)
+
+
+def test_places_of_nothing_stand_in_the_middle() -> None:
+    places = guided._places(torch.zeros(1, 256), 16).view(16, 16, 2)
+    torch.testing.assert_close(places.mean((0, 1)), torch.zeros(2), rtol=0, atol=1e-3)
+    assert torch.isfinite(places).all()
+    assert places[8, 15, 0] == pytest.approx(0.97, abs=0.1)  # the crop's edge: one object size from its middle
+
+
+def test_reading_a_memory_the_plain_way() -> None:
+    """Longer inner products = softmax(sharp * cosine - near * squared distance) over the memory's positions."""
+    torch.manual_seed(0)
+    query = F.normalize(torch.randn(2, 9, 4), dim=2)
+    place = torch.randn(2, 9, 2)
+    memory = Memory(
+        F.normalize(torch.randn(2, 256, 4), dim=2), torch.randn(2, 256, 5), torch.rand(2, 256), torch.ones(1)
+    )
+    sharp, near = torch.tensor(6.0), torch.tensor(0.3)
+    there = guided._places(memory.mask, 16)
+    cosine = query @ memory.key.transpose(1, 2)
+    distance = (place[:, :, None] - there[:, None]).square().sum(3)
+    read, likes = guided._read(query, place, memory, sharp, near)
+    plain = torch.softmax(sharp * cosine - near * distance, 2) @ memory.value
+    torch.testing.assert_close(read, plain, rtol=1e-3, atol=1e-4)
+    off, on = 2 * (1 - memory.mask)[:, None], 2 * memory.mask[:, None]
+    close = cosine - near / sharp * distance
+    expected = torch.stack([(c - m).amax(2) for c in (cosine, close) for m in (off, on)], 2).clamp(-2, 1)
+    torch.testing.assert_close(likes, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_graphs_are_the_network(network: Guided, pixels: Tensor, features: Features) -> None:
+    """What an engine runs gives what training saw, as probabilities."""
+    made = guided.graphs(network)
+    with torch.no_grad():
+        memory = made["memorise"](features.feat, features.key, features.low, masks(3)[:, 0], torch.ones(3))
+        named = {f"{which}_{n}": memory[f"memory_{n}"] for which in ("first", "last") for n in MEMORY_SHAPES}
+        crops = pixels.round().to(torch.uint8).permute(0, 2, 3, 1)
+        found = made["search"](crops, masks(3)[:, 0], **named)
+        remembered = remember(network, features, masks(3))
+        seen = network.features(crops.permute(0, 3, 1, 2).float())
+        drawing = network.draw(seen, remembered, remembered, masks(3))
+    torch.testing.assert_close(found["mask"], torch.sigmoid(drawing.mask[:, 0]))
+    torch.testing.assert_close(found["score"], torch.sigmoid(drawing.score))
+    torch.testing.assert_close(found["overlap"], torch.sigmoid(drawing.overlap))
+
+
+def test_specs_describe_the_graphs(network: Guided) -> None:
+    for name, spec in guided.graph_specs(network).items():
+        with torch.no_grad():
+            outputs = spec.module(**spec.example)
+        assert set(spec.outputs) <= set(outputs), name
+        assert all(t.shape[0] == 1 for t in spec.example.values())
