@@ -73,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 @app.command()
 def track(
-    source: Annotated[str, typer.Argument(help="Video, folder of pictures, glob, camera number or URL.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Video, folder of pictures, glob, camera number or URL.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     box: Annotated[
         str | None, typer.Option(metavar="X,Y,W,H", help="Left, top, width and height of the object, in pixels.")
@@ -183,7 +185,9 @@ def models() -> None:
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="Folder of sequences: <sequence>/frames with masks or boxes.txt.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of sequences: <sequence>/frames with masks or boxes.txt.")
+    ],
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here too.")
     ] = None,
@@ -210,7 +214,7 @@ def evaluate(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file of the run.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
 ) -> None:
     """Train a model as a TOML file says."""
