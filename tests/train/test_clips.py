@@ -17,8 +17,9 @@ from siammask.train.clips import FIRST, A, B, Chooser, ClipSettings, Look, P, Pl
 from siammask.train.pool import Pool
 
 QUIET = ClipSettings(absent=0, part=0, lookalike=0, occluder=0, elastic=0, start=0)
-VIDEO = {"blobs": 1.0, "stills": 0.0}
-STILLS = {"blobs": 0.0, "stills": 1.0}
+VIDEO = {"blobs": 1.0, "boxed": 0.0, "stills": 0.0}
+STILLS = {"blobs": 0.0, "boxed": 0.0, "stills": 1.0}
+BOXED = {"blobs": 0.0, "boxed": 1.0, "stills": 0.0}
 
 
 def plans(pool: Pool, settings: ClipSettings, count: int, seed: int = 0) -> Iterator[tuple[Plan, Rendered]]:
@@ -235,8 +236,8 @@ def test_weights_choose_sources(pool: Pool) -> None:
 
 
 def test_a_weight_of_no_source(pool: Pool) -> None:
-    with pytest.raises(InputError, match=r"names 'boxed', which has no clip with masks; there are blobs, stills"):
-        Chooser.make(pool, ClipSettings(weights={"boxed": 1.0}))
+    with pytest.raises(InputError, match=r"names 'davis', which has no clip to train on; there are blobs, boxed, stills"):
+        Chooser.make(pool, ClipSettings(weights={"davis": 1.0}))
 
 
 def test_plans_do_not_read_pixels(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,3 +259,12 @@ def test_plans_do_not_read_pixels(pool: Pool, monkeypatch: pytest.MonkeyPatch) -
 
 def _rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def test_clips_with_boxes_only_have_filled_boxes_for_masks(pool: Pool) -> None:
+    for made, drawn in plans(pool, replace(QUIET, weights=BOXED), 6):
+        assert made.boxed
+        assert drawn.boxed
+        seen = drawn.masks[0] > 127
+        rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+        assert seen[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean() > 0.9

@@ -124,3 +124,24 @@ def test_score_target_of_nothing() -> None:
     label, weight = losses.score_target(truth(None), 16)
     assert not label.any()
     torch.testing.assert_close(weight, torch.full((1, 1, 16, 16), 0.5))
+
+
+def test_a_box_asks_for_the_extent_alone() -> None:
+    goal = truth(HERE)
+    boxed = torch.tensor([True])
+    x0, y0, x1, y1 = HERE
+    cross = torch.zeros_like(goal)
+    cross[..., (y0 + y1) // 2 - 3 : (y0 + y1) // 2 + 3, x0:x1] = 1.0
+    cross[..., y0:y1, (x0 + x1) // 2 - 3 : (x0 + x1) // 2 + 3] = 1.0
+    half = goal.clone()
+    half[..., : (y0 + y1) // 2, :] = 0.0
+    costs = {
+        name: losses.guided_losses(drawing(mask), goal, LossConfig(), boxed)
+        for name, mask in (("cross", cross), ("half", half), ("all", torch.ones_like(goal)))
+    }
+    assert float(costs["cross"]["dice"]) < 0.02  # reaches all four sides, though it fills little of the box
+    assert float(costs["half"]["dice"]) > 0.1
+    assert float(costs["all"]["dice"]) > 0.2
+    assert all(float(cost[name]) == 0 for cost in costs.values() for name in ("mask", "coarse"))
+    assert losses.overlaps(2 * cross - 1, goal, boxed).item() == 1.0
+    assert losses.overlaps(2 * cross - 1, goal, ~boxed).item() < 0.5

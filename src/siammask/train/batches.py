@@ -76,7 +76,7 @@ def guided_sample(rng: np.random.Generator, drawn: Rendered) -> dict[str, np.nda
 
     Masks are (128, 128) uint8. `first` is what the first memory gets, `drawn` 0 where that is only the filled box.
     """
-    given = drawn.start or rng.random() < 0.15
+    given = drawn.start or drawn.boxed or rng.random() < 0.15
     return {
         "pixels": drawn.pixels,
         "masks": drawn.masks,
@@ -87,6 +87,7 @@ def guided_sample(rng: np.random.Generator, drawn: Rendered) -> dict[str, np.nda
         "guide": drawn.box if drawn.start else spoil(rng, drawn.before),
         "teacher": spoil(rng, drawn.masks[1], 0.7),
         "start": np.bool_(drawn.start),
+        "boxed": np.bool_(drawn.boxed),
     }
 
 

@@ -82,6 +82,7 @@ class Plan:
     source: str
     looks: tuple[Look, ...]  # of first, p, a, b
     fill: tuple[int, int, int] | None  # colour around the picture; None: its mirror image
+    boxed: bool = False  # only boxes are known: the masks are filled boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ class Rendered:
     crops: Float32  # (3, 3) x, y, side
     box: UInt8  # (128, 128) the filled box of the first frame, as its crop sees it
     start: bool
+    boxed: bool
 
 
 def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipSettings) -> Plan | None:
@@ -126,7 +128,7 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
     fill = tuple(int(v) for v in rng.integers(60, 180) + rng.normal(0, 12, 3)) if whole or rng.random() < 0.25 else None
     gray = bool(rng.random() < 0.08)
     looks = tuple(_look(seed, gray) for seed in seeds)
-    return Plan(layers, (first, first, a, b), start, clip.source, looks, fill)
+    return Plan(layers, (first, first, a, b), start, clip.source, looks, fill, boxed=not clip.pictures[0].mask)
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,10 @@ class Chooser:
         cutouts: list[tuple[int, int, str]] = []
         by_category: dict[str, list[int]] = {}
         for i, clip in enumerate(pool.clips):
-            if not clip.pictures[0].mask:
-                continue
-            by_source.setdefault(clip.source, []).append(i)
-            if clip.is_video:
+            masked = clip.pictures[0].mask
+            if masked or clip.is_video:
+                by_source.setdefault(clip.source, []).append(i)
+            if clip.is_video or not masked:
                 continue
             for k, area in clip.pictures[0].areas.items():
                 if area > 1200 and not _touches_edge(clip.pictures[0], k):
@@ -157,12 +159,12 @@ class Chooser:
                     by_category.setdefault(name, []).append(len(cutouts))
                     cutouts.append((i, k, name))
         if not by_source:
-            raise InputError("The pool has no clip with masks; add a source that has to `data.sources`.")
+            raise InputError("The pool has nothing to train on; add a source to `data.sources`.")
         for source in settings.weights:
             if source not in by_source:
                 have = ", ".join(by_source)
                 raise InputError(
-                    f"data.clips.weights names {source!r}, which has no clip with masks; there are {have}."
+                    f"data.clips.weights names {source!r}, which has no clip to train on; there are {have}."
                 )
         if any(not pool.clips[i].is_video for found in by_source.values() for i in found) and not cutouts:
             raise InputError("No still of the pool has an object that can be cut out (1200 pixels, whole); add some.")
@@ -202,7 +204,7 @@ def _video(
     picks = [int(rng.integers(0, n)), middle - turn * gap, middle, middle + turn * gap]
     picks = [min(max(i, 0), n - 1) for i in picks]
     pictures = tuple(clip.pictures[i] for i in picks)
-    common = [k for k in pictures[FIRST].areas if k in pictures[P].areas and k in pictures[A].areas]
+    common = [k for k in pictures[FIRST].boxes if k in pictures[P].boxes and k in pictures[A].boxes]
     common = [k for k in common if min(pictures[FIRST].boxes[k][2:]) >= settings.min_side / 2]
     if not common:
         return None
@@ -213,7 +215,7 @@ def _video(
     flip = rng.random() < 0.5
     zoom = math.exp(rng.uniform(-0.2, 0.2))
     place = np.array([[-zoom if flip else zoom, 0, zoom * size[0] if flip else 0.0], [0, zoom, 0]])
-    if rng.random() < 0.3:
+    if pictures[FIRST].mask and rng.random() < 0.3:  # a turned box would be no box
         place = _about(place, np.array(size) * zoom / 2, _motion(rng, 15, 0.0, 0.1))
     layer = Layer(pictures, None, (place,) * 4, target=k, colour=_colour(rng))
     return (layer,), tuple(_moved(p.boxes.get(k), place) for p in pictures)
@@ -432,6 +434,7 @@ def render(pool: Pool, p: Plan, rng: np.random.Generator) -> Rendered | None:
         np.array([p.crops[i] for i in (FIRST, A, B)], np.float32),
         cv2.resize(filled, (MASK, MASK), interpolation=cv2.INTER_AREA),
         p.start,
+        p.boxed,
     )
 
 
@@ -479,7 +482,15 @@ def _target_only(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, floa
 def _alpha(
     pool: Pool, picture: Picture, k: int, cut: tuple[float, float, float] | None = None, soft: bool = False
 ) -> UInt8:
-    """Mask (H, W) of object k: 255 inside, 0 outside and, where `soft`, 128 on its rim where the truth is not known."""
+    """Mask (H, W) of object k: 255 inside, 0 outside and, where `soft`, 128 on its rim where the truth is not known.
+
+    Of a picture that has only boxes, the filled box.
+    """
+    if not picture.mask:
+        filled = np.zeros((picture.height, picture.width), np.uint8)
+        x, y, w, h = picture.boxes.get(k, (0.0, 0.0, 0.0, 0.0))
+        filled[round(max(0.0, y)) : round(y + h), round(max(0.0, x)) : round(x + w)] = 255
+        return filled
     ids = np.ascontiguousarray(pool.mask(picture))
     alpha = cv2.compare(ids, k, cv2.CMP_EQ)
     if soft and picture.ignore:

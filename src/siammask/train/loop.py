@@ -133,7 +133,8 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     drawing_a = network.draw(a, remembered, remembered, _unit(batch["guide"])[:, None])
 
     share = c.optim.teacher[0] + (c.optim.teacher[1] - c.optim.teacher[0]) * min(1.0, step / (0.5 * c.optim.steps))
-    taught = torch.rand((n, 1, 1, 1), device=device) < share
+    boxed = batch["boxed"]
+    taught = (torch.rand((n, 1, 1, 1), device=device) < share) & ~boxed.view(n, 1, 1, 1)
     own = torch.sigmoid(drawing_a.mask.detach())
     used = torch.where(taught, _unit(batch["teacher"])[:, None], own)
     # after the first frame is drawn from its box, the drawing, cut by the box, is what is remembered of it
@@ -148,11 +149,11 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     total = torch.zeros((), device=device)
     parts: dict[str, float] = {}
     for name, drawing, truth in (("a", drawing_a, masks[:, 1:2]), ("b", drawing_b, masks[:, 2:3])):
-        found = losses.guided_losses(drawing, truth, c.loss)
+        found = losses.guided_losses(drawing, truth, c.loss, boxed)
         total = total + losses.total(found, c.loss)
         parts |= {f"{k}_{name}": float(v.detach()) for k, v in found.items()}
         seen = truth.flatten(1).any(1)
-        parts[f"iou_{name}"] = float(losses.mask_iou(drawing.mask.detach(), truth)[seen].mean())
+        parts[f"iou_{name}"] = float(losses.overlaps(drawing.mask.detach(), truth, boxed)[seen].mean())
     return Steps(total, parts)
 
 

@@ -10,21 +10,34 @@ from siammask.network.guided import Drawing
 from siammask.train.config import LossConfig
 
 
-def guided_losses(drawing: Drawing, truth: Tensor, weights: LossConfig) -> dict[str, Tensor]:
-    """Each loss as a scalar, unweighted, by the name of its weight. `truth` is (N, 1, 128, 128) in [0, 1]."""
+def guided_losses(
+    drawing: Drawing, truth: Tensor, weights: LossConfig, boxed: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Each loss as a scalar, unweighted, by the name of its weight.
+
+    `truth` is (N, 1, 128, 128) in [0, 1]; where `boxed` (N,) it is a filled box, of which only the extent counts: the
+    mask must reach its four sides and not beyond (Tian et al., BoxInst, CVPR 2021).
+    """
     logits = drawing.mask
-    edge = boundary(truth)
-    weight = 1.0 + weights.boundary * edge
-    bce = F.binary_cross_entropy_with_logits(logits, truth, weight) / weight.mean()
+    if boxed is None:
+        boxed = torch.zeros(len(truth), dtype=torch.bool, device=truth.device)
+    share = (~boxed).to(logits.dtype) / (~boxed).sum().clamp(min=1)  # of each clip in losses that need its true mask
+    edge = 1.0 + weights.boundary * boundary(truth)
+    bce = _mean(F.binary_cross_entropy_with_logits(logits, truth, edge, reduction="none")) / _mean(edge)
     probability = torch.sigmoid(logits)
-    both = (probability * truth).sum((1, 2, 3))
-    total = probability.sum((1, 2, 3)) + truth.sum((1, 2, 3))
-    dice = 1.0 - (2.0 * both + 20.0) / (total + 20.0)
-    coarse = F.binary_cross_entropy_with_logits(drawing.coarse, F.avg_pool2d(truth, 4))
+    dice = torch.where(boxed, _projected(probability, truth), _dice(probability, truth, (1, 2, 3)))
+    at32 = F.avg_pool2d(truth, 4)
+    coarse = _mean(F.binary_cross_entropy_with_logits(drawing.coarse, at32, reduction="none"))
     cells, importance = score_target(truth, drawing.score.shape[-1])
     score = F.binary_cross_entropy_with_logits(drawing.score, cells, importance)
-    overlap = F.binary_cross_entropy_with_logits(drawing.overlap, mask_iou(logits.detach(), truth))
-    return {"mask": bce, "dice": dice.mean(), "coarse": coarse, "score": score, "overlap": overlap}
+    overlap = F.binary_cross_entropy_with_logits(drawing.overlap, overlaps(logits.detach(), truth, boxed))
+    return {
+        "mask": (bce * share).sum(),
+        "dice": dice.mean(),
+        "coarse": (coarse * share).sum(),
+        "score": score,
+        "overlap": overlap,
+    }
 
 
 def total(losses: dict[str, Tensor], weights: LossConfig) -> Tensor:
@@ -42,6 +55,11 @@ def mask_iou(logits: Tensor, truth: Tensor) -> Tensor:
     """IoU (N,) of the masks at one half; two empty masks overlap by 0: an absent target is to be scored low."""
     a, b = logits > 0, truth > 0.5
     return (a & b).sum((1, 2, 3)) / (a | b).sum((1, 2, 3)).clamp(min=1)
+
+
+def overlaps(logits: Tensor, truth: Tensor, boxed: Tensor) -> Tensor:
+    """IoU (N,) of mask and truth at one half; where `boxed`, of the mask's bounding box and the truth."""
+    return torch.where(boxed, mask_iou(_extent(logits > 0), truth), mask_iou(logits, truth))
 
 
 def score_target(truth: Tensor, cells: int) -> tuple[Tensor, Tensor]:
@@ -71,3 +89,29 @@ def score_target(truth: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     negatives = cells * cells - positives
     weight = torch.where(label > 0, 0.5 / positives.clamp(min=1), 0.5 / negatives)
     return label, weight * (cells * cells) * torch.ones((n, 1, 1, 1), device=truth.device)
+
+
+def _extent(mask: Tensor) -> Tensor:
+    """1 in the bounding box of a mask (N, 1, H, W) bool, -1 around it."""
+
+    def between(line: Tensor) -> Tensor:
+        seen = line.to(torch.int32)
+        return (seen.cumsum(-1) > 0) & (seen.flip(-1).cumsum(-1).flip(-1) > 0)
+
+    box = between(mask.any(2))[:, :, None, :] & between(mask.any(3))[:, :, :, None]
+    return torch.where(box, 1.0, -1.0)
+
+
+def _projected(probability: Tensor, truth: Tensor) -> Tensor:
+    """Dice loss (N,) of the highest value of each column and of each row, the mean of the two."""
+    return (_dice(probability.amax(2), truth.amax(2), (1, 2)) + _dice(probability.amax(3), truth.amax(3), (1, 2))) / 2
+
+
+def _dice(probability: Tensor, truth: Tensor, axes: tuple[int, ...]) -> Tensor:
+    soft = 20.0 if len(axes) == 3 else 1.0  # so that a few pixels drawn where nothing is cost little
+    both = (probability * truth).sum(axes)
+    return 1.0 - (2.0 * both + soft) / (probability.sum(axes) + truth.sum(axes) + soft)
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean((1, 2, 3))
