@@ -105,6 +105,7 @@ _ROWS = (
             window=0.0,
             guide_size=128,
             redraw_first=True,
+            second_score=0.5,
         ),
         "this project; SiamMask with the last mask and a memory of frames as inputs",
     ),
