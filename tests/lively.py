@@ -17,4 +17,5 @@ def guided_network(seed: int = 0) -> Guided:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    network.to_mask.weight.data *= 0.1  # so that probabilities are neither 0 nor 1
     return network.eval()
