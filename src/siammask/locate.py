@@ -98,7 +98,7 @@ class GuidedLocator:
     def wider(self, state: TrackerState, found: Found) -> tuple[Crop, ...]:
         """A window `second_factor` times as wide, for targets that left the first one.
 
-        About the last box at first; while the target stays lost, about one place after another on the frame, the nearest
+        About the last box at first; while the target stays lost, about one place after another, the nearest
         first.
         """
         s = self.settings
