@@ -236,9 +236,7 @@ def test_weights_choose_sources(pool: Pool) -> None:
 
 
 def test_a_weight_of_no_source(pool: Pool) -> None:
-    with pytest.raises(
-        InputError, match=r"names 'davis', which has no clip to train on; there are blobs, boxed"
-    ):
+    with pytest.raises(InputError, match=r"names 'davis', which has no clip to train on; there are blobs, boxed"):
         Chooser.make(pool, ClipSettings(weights={"davis": 1.0}))
 
 
