@@ -9,7 +9,7 @@ from siammask.engines import pick_precision
 from siammask.network.light import Light
 from siammask.train import batches
 from siammask.train.batches import FEATURES, Clips, Frozen
-from siammask.train.clips import Chooser, ClipSettings
+from siammask.train.clips import Chooser, ClipSettings, Rendered
 from siammask.train.pool import Pool
 
 SHAPES = {
@@ -31,6 +31,10 @@ def first(pool: Pool, seed: int = 0, step: int = 0, frozen: Frozen | None = None
     return next(iter(Clips(pool, ClipSettings(), 2, seed, step, frozen)))
 
 
+def sample(rng: np.random.Generator, drawn: Rendered) -> dict[str, np.ndarray]:
+    return batches.guided_sample(drawn, batches.guides(rng, drawn.start or drawn.boxed))
+
+
 def test_keys_and_shapes(pool: Pool) -> None:
     batch = first(pool)
     assert {name: tuple(t.shape) for name, t in batch.items()} == SHAPES
@@ -50,7 +54,7 @@ def test_the_same_seed_and_step_give_the_same_batch(pool: Pool) -> None:
 def test_crops_of_a_clip_follow_each_other(pool: Pool) -> None:
     rng = np.random.default_rng(0)
     chooser = Chooser.make(pool, ClipSettings())
-    samples = [batches.guided_sample(rng, batches.clip(rng, pool, chooser, ClipSettings())) for _ in range(2)]
+    samples = [sample(rng, batches.clip(rng, pool, chooser, ClipSettings())) for _ in range(2)]
     pixels = batches.collate(samples)["pixels"]
     for n in range(2):
         for frame in range(3):
@@ -62,11 +66,11 @@ def test_a_start_clip_is_given_its_box(pool: Pool) -> None:
     settings = ClipSettings(start=1.0)
     chooser = Chooser.make(pool, settings)
     for _ in range(4):
-        sample = batches.guided_sample(rng, batches.clip(rng, pool, chooser, settings))
-        assert sample["start"]
-        assert sample["drawn"] == 0
-        np.testing.assert_array_equal(sample["first"], sample["box"])
-        np.testing.assert_array_equal(sample["guide"], sample["box"])
+        made = sample(rng, batches.clip(rng, pool, chooser, settings))
+        assert made["start"]
+        assert made["drawn"] == 0
+        np.testing.assert_array_equal(made["first"], made["box"])
+        np.testing.assert_array_equal(made["guide"], made["box"])
 
 
 def test_frozen_features_are_those_of_torch(pool: Pool) -> None:

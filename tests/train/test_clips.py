@@ -13,7 +13,22 @@ import pytest
 from siammask.errors import InputError
 from siammask.network.guided import CROP, MASK
 from siammask.train import clips
-from siammask.train.clips import FIRST, A, B, Chooser, ClipSettings, Look, P, Plan, Rendered, plan, render, spoil
+from siammask.train.clips import (
+    FIRST,
+    A,
+    B,
+    Chooser,
+    ClipSettings,
+    Look,
+    P,
+    Plan,
+    Rendered,
+    Spoiling,
+    plan,
+    render,
+    spoil,
+    spoiling,
+)
 from siammask.train.pool import Pool
 
 QUIET = ClipSettings(absent=0, part=0, lookalike=0, occluder=0, elastic=0, start=0)
@@ -27,7 +42,7 @@ def plans(pool: Pool, settings: ClipSettings, count: int, seed: int = 0) -> Iter
     chooser = Chooser.make(pool, settings)
     while count:
         made = plan(rng, pool, chooser, settings)
-        drawn = render(pool, made, rng) if made is not None else None
+        drawn = render(pool, made) if made is not None else None
         if made is not None and drawn is not None:
             yield made, drawn
             count -= 1
@@ -77,7 +92,7 @@ def test_the_mask_covers_the_drawn_object(pool: Pool, source: dict[str, float]) 
         made = plan(rng, pool, chooser, replace(QUIET, weights=source, paste=0.0))
         if made is None or made.layers[0].pictures[0].ignore or len(made.layers[0].pictures[0].areas) > 1:
             continue  # the rim of unknown pixels is drawn bright too, and so is the other object
-        drawn = render(pool, replace(plain(made), fill=(40, 40, 40)), rng)
+        drawn = render(pool, replace(plain(made), fill=(40, 40, 40)))
         if drawn is None:
             continue
         seen += 1
@@ -130,11 +145,7 @@ def test_a_part_is_a_piece_of_the_thing(pool: Pool) -> None:
     for made, drawn in plans(pool, settings, 8):
         layer = next(la for la in made.layers if la.target is not None)
         assert layer.cut is not None
-        whole = render(
-            pool,
-            replace(made, layers=tuple(replace(la, cut=None) for la in made.layers)),
-            np.random.default_rng(0),
-        )
+        whole = render(pool, replace(made, layers=tuple(replace(la, cut=None) for la in made.layers)))
         assert whole is not None
         for part, thing in zip(drawn.masks, whole.masks, strict=True):
             assert (part <= thing).all()
@@ -152,9 +163,7 @@ def test_unknown_pixels_are_half_true(pool: Pool) -> None:
 
 def test_an_occluder_hides_the_target(pool: Pool) -> None:
     for made, drawn in plans(pool, replace(QUIET, occluder=1.0, weights=STILLS), 8):
-        bare = render(
-            pool, replace(made, layers=tuple(la for la in made.layers if la.target or la.object_id is None)), _rng()
-        )
+        bare = render(pool, replace(made, layers=tuple(la for la in made.layers if la.target or la.object_id is None)))
         assert bare is not None
         assert len(made.layers) in (2, 3)
         assert (drawn.masks <= bare.masks).all()
@@ -163,9 +172,7 @@ def test_an_occluder_hides_the_target(pool: Pool) -> None:
 def test_lookalikes_are_no_target(pool: Pool) -> None:
     hidden = 0
     for made, drawn in plans(pool, replace(QUIET, lookalike=1.0, weights=STILLS), 8):
-        bare = render(
-            pool, replace(made, layers=tuple(la for la in made.layers if la.target or la.object_id is None)), _rng()
-        )
+        bare = render(pool, replace(made, layers=tuple(la for la in made.layers if la.target or la.object_id is None)))
         assert bare is not None
         assert sum(la.object_id is not None and la.target is None for la in made.layers) in (1, 2)
         assert (drawn.masks <= bare.masks).all()
@@ -176,7 +183,7 @@ def test_lookalikes_are_no_target(pool: Pool) -> None:
 def test_elastic_things_bend_after_the_first_frame(pool: Pool) -> None:
     for made, drawn in plans(pool, replace(QUIET, elastic=1.0, weights=STILLS), 4):
         layers = tuple(replace(la, bend=None) for la in made.layers)
-        stiff = render(pool, replace(made, layers=layers), _rng())
+        stiff = render(pool, replace(made, layers=layers))
         assert stiff is not None
         np.testing.assert_array_equal(drawn.masks[0], stiff.masks[0])
         assert (drawn.masks[1] != stiff.masks[1]).any()
@@ -186,11 +193,11 @@ def test_elastic_things_bend_after_the_first_frame(pool: Pool) -> None:
 def test_looks_change_pixels_and_keep_masks(pool: Pool) -> None:
     ((made, _),) = plans(pool, QUIET, 1)
     made = plain(made)
-    as_is = render(pool, made, _rng())
+    as_is = render(pool, made)
     assert as_is is not None
     looks = (Look(gray=True), Look(low=80), Look(motion=(9, 0.4)), Look(jpeg=20), Look(gamma=2.0), Look((1.2, 1, 1, 5)))
     for look in looks:
-        changed = render(pool, replace(made, looks=(look,) * 4), _rng())
+        changed = render(pool, replace(made, looks=(look,) * 4))
         assert changed is not None
         assert (changed.pixels != as_is.pixels).any(), look
         np.testing.assert_array_equal(changed.masks, as_is.masks)
@@ -211,14 +218,14 @@ def test_spoiled_masks(strength: float) -> None:
     mask = np.zeros((MASK, MASK), np.uint8)
     cv2.ellipse(mask, (70, 60), (30, 20), 10, 0, 360, 255, -1)
     rng = np.random.default_rng(1)
-    spoiled = [spoil(rng, mask, strength) for _ in range(120)]
+    spoiled = [spoil(mask, spoiling(rng, strength)) for _ in range(120)]
     assert all(s.shape == mask.shape and s.dtype == np.uint8 for s in spoiled)
     assert np.mean([(s != mask).any() for s in spoiled]) > 0.6
     assert 0.02 * strength < np.mean([not s.any() for s in spoiled]) < 0.25 * strength
     found = np.array([overlap(s > 127, mask > 127) for s in spoiled if s.any()])
     assert 0.5 < found.mean() < 0.97
     assert mask.any()
-    assert not spoil(rng, np.zeros_like(mask)).any()
+    assert not spoil(np.zeros_like(mask), Spoiling(grow=0.05)).any()
 
 
 def test_spoiling_leaves_its_input_alone() -> None:
@@ -226,7 +233,7 @@ def test_spoiling_leaves_its_input_alone() -> None:
     mask[40:90, 50:80] = 255
     before = mask.copy()
     for seed in range(30):
-        spoil(np.random.default_rng(seed), mask)
+        spoil(mask, spoiling(np.random.default_rng(seed)))
     np.testing.assert_array_equal(mask, before)
 
 

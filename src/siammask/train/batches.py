@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from siammask.engines import Graphs, pick_precision
 from siammask.network.guided import CROP
 from siammask.network.light import Light
-from siammask.train.clips import Chooser, ClipSettings, Rendered, plan, render, spoil
+from siammask.train.clips import Chooser, ClipSettings, Rendered, Spoiling, plan, render, spoil, spoiling
 from siammask.train.pool import Pool
 
 Batch = dict[str, Tensor]
@@ -55,7 +56,7 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
         while True:
             began = time.perf_counter()
             drawn = (clip(rng, self.pool, chooser, self.settings) for _ in range(self.batch))
-            batch = collate([guided_sample(rng, one) for one in drawn])
+            batch = collate([guided_sample(one, guides(rng, one.start or one.boxed)) for one in drawn])
             if graphs is not None:
                 batch |= _frozen_features(graphs, batch.pop("pixels").numpy())
             batch["seconds"] = torch.tensor(time.perf_counter() - began)
@@ -66,26 +67,43 @@ def clip(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
     """One clip; unusable choices are drawn again."""
     while True:
         made = plan(rng, pool, chooser, settings)
-        drawn = render(pool, made, rng) if made is not None else None
+        drawn = render(pool, made) if made is not None else None
         if drawn is not None:
             return drawn
 
 
-def guided_sample(rng: np.random.Generator, drawn: Rendered) -> dict[str, np.ndarray]:
-    """A clip as the guided network trains on it: with the first mask, and the guides of a and b spoiled.
+@dataclass(frozen=True, slots=True)
+class Guides:
+    """Which masks the network is given with a clip, and what is wrong with them."""
+
+    box: bool  # of the first frame only the filled box
+    first: Spoiling | None  # else its mask, spoiled; None: as it is
+    guide: Spoiling  # of p, for drawing a
+    teacher: Spoiling  # of a, for drawing b
+
+
+def guides(rng: np.random.Generator, box: bool) -> Guides:
+    """Choose them; where `box`, the first frame's box is all that may be given."""
+    box = box or rng.random() < 0.15
+    first = spoiling(rng, 0.3) if rng.random() < 0.7 else None
+    return Guides(box, first, spoiling(rng), spoiling(rng, 0.7))
+
+
+def guided_sample(drawn: Rendered, given: Guides) -> dict[str, np.ndarray]:
+    """A clip as the guided network trains on it: with the first mask, and the guides of a and b.
 
     Masks are (128, 128) uint8. `first` is what the first memory gets, `drawn` 0 where that is only the filled box.
     """
-    given = drawn.start or drawn.boxed or rng.random() < 0.15
+    first = drawn.masks[0] if given.first is None else spoil(drawn.masks[0], given.first)
     return {
         "pixels": drawn.pixels,
         "masks": drawn.masks,
         "crops": drawn.crops,
         "box": drawn.box,
-        "first": drawn.box if given else spoil(rng, drawn.masks[0], 0.3) if rng.random() < 0.7 else drawn.masks[0],
-        "drawn": np.float32(0.0 if given else 1.0),
-        "guide": drawn.box if drawn.start else spoil(rng, drawn.before),
-        "teacher": spoil(rng, drawn.masks[1], 0.7),
+        "first": drawn.box if given.box else first,
+        "drawn": np.float32(not given.box),
+        "guide": drawn.box if drawn.start else spoil(drawn.before, given.guide),
+        "teacher": spoil(drawn.masks[1], given.teacher),
         "start": np.bool_(drawn.start),
         "boxed": np.bool_(drawn.boxed),
     }

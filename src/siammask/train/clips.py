@@ -23,7 +23,6 @@ LEAST_SIDE, LEAST_AREA = (
     12,
     0.015,
 )  # what must be seen of the target in the first crop: pixels a side, share of the crop
-BOX_ERROR = 0.025  # spread of the error of a given box, as a share of its sides
 Affine = np.ndarray  # (2, 3) float64, source pixels -> canvas pixels
 
 
@@ -81,6 +80,7 @@ class Plan:
     start: bool  # a is the first frame itself
     source: str
     looks: tuple[Look, ...]  # of first, p, a, b
+    box_error: tuple[float, ...]  # of the first frame's box: left, top, right, bottom as shares of its sides
     fill: tuple[int, int, int] | None  # colour around the picture; None: its mirror image
     boxed: bool = False  # only boxes are known: the masks are filled boxes
 
@@ -128,7 +128,8 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
     fill = tuple(int(v) for v in rng.integers(60, 180) + rng.normal(0, 12, 3)) if whole or rng.random() < 0.25 else None
     gray = bool(rng.random() < 0.08)
     looks = tuple(_look(seed, gray) for seed in seeds)
-    return Plan(layers, (first, first, a, b), start, clip.source, looks, fill, boxed=not clip.pictures[0].mask)
+    error = tuple(float(v) for v in rng.normal(0, 0.025, 4))
+    return Plan(layers, (first, first, a, b), start, clip.source, looks, error, fill, not clip.pictures[0].mask)
 
 
 @dataclass(frozen=True)
@@ -410,22 +411,22 @@ def _cut_box(
     return (float(low[0]), float(low[1]), float(max(high[0] - low[0], 1)), float(max(high[1] - low[1], 1)))
 
 
-def render(pool: Pool, p: Plan, rng: np.random.Generator) -> Rendered | None:
+def render(pool: Pool, p: Plan) -> Rendered | None:
     """Draw a plan; None where the target cannot be seen in the first frame."""
-    first, first_mask = _draw(pool, p, FIRST, p.crops[FIRST], rng)
+    first, first_mask = _draw(pool, p, FIRST, p.crops[FIRST])
     box = _box_of(first_mask)
     if box is None or min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE or (first_mask > 127).mean() < LEAST_AREA:
         return None
     if p.start:
         a, a_mask, before = first, first_mask, first_mask
     else:
-        a, a_mask = _draw(pool, p, A, p.crops[A], rng)
+        a, a_mask = _draw(pool, p, A, p.crops[A])
         before = _target_only(pool, p, P, p.crops[A])
-    b, b_mask = _draw(pool, p, B, p.crops[B], rng)
+    b, b_mask = _draw(pool, p, B, p.crops[B])
     small = [cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in (first_mask, a_mask, b_mask)]
     filled = np.zeros((CROP, CROP), np.uint8)
-    jitter = rng.normal(0, BOX_ERROR, 4) * np.array([box[2] - box[0], box[3] - box[1]] * 2)
-    x0, y0, x1, y1 = (np.clip(np.array(box) + jitter, 0, CROP)).round().astype(int)
+    error = np.array(p.box_error) * np.array([box[2] - box[0], box[3] - box[1]] * 2)
+    x0, y0, x1, y1 = np.clip(np.array(box) + error, 0, CROP).round().astype(int)
     filled[y0:y1, x0:x1] = 255
     return Rendered(
         np.stack([first, a, b]),
@@ -438,9 +439,7 @@ def render(pool: Pool, p: Plan, rng: np.random.Generator) -> Rendered | None:
     )
 
 
-def _draw(
-    pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float], rng: np.random.Generator
-) -> tuple[UInt8, UInt8]:
+def _draw(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float]) -> tuple[UInt8, UInt8]:
     """Pixels (256, 256, 3) and the target's visible mask (256, 256) of one frame's crop."""
     canvas = np.empty((CROP, CROP, 3), np.uint8)
     truth = np.zeros((CROP, CROP), np.uint8)
@@ -614,40 +613,79 @@ def _box_of(mask: UInt8) -> tuple[int, int, int, int] | None:
     return (x, y, x + w, y + h) if w and h else None
 
 
-def spoil(rng: np.random.Generator, mask: UInt8, strength: float = 1.0) -> UInt8:
-    """A mask (128, 128) as a tracker might have drawn it: bent, swollen, shrunk, with holes, false blobs, or lost."""
+@dataclass(frozen=True, slots=True)
+class Spoiling:
+    """What is to be wrong with a mask; lengths in units of the mask's size, the root of its box's area."""
+
+    lost: bool = False
+    boxed: bool = False  # only its box is left
+    grow: float = 0.0  # swollen by this much, and a pixel; shrunk where negative
+    motion: tuple[float, float, float, float] | None = None  # linear map about its middle, row by row
+    shift: tuple[float, float] = (0.0, 0.0)
+    blots: tuple[tuple[int, float, float, float, float, float], ...] = ()  # value, x, y from the middle, axes, degrees
+    half: tuple[float, float] | None = None  # only what lies less than so far from the middle in this direction
+    blur: int = 0  # pixels: 0, 3 or 5
+
+
+def spoiling(rng: np.random.Generator, strength: float = 1.0) -> Spoiling:
+    """What a tracker might have drawn: a mask bent, swollen, shrunk, with holes, with false blobs, or none at all."""
     dice = rng.random()
     if dice < 0.10 * strength:
-        return np.zeros_like(mask)
+        return Spoiling(lost=True)
+    if dice < 0.18 * strength:
+        return Spoiling(boxed=True)
+    grow = rng.uniform(-0.06, 0.06) * strength if rng.random() < 0.6 else 0.0
+    motion, shift = None, (0.0, 0.0)
+    if rng.random() < 0.5:
+        m = _motion(rng, 5 * strength, 0.06 * strength, 0, 0.04)
+        motion = (float(m[0, 0]), float(m[0, 1]), float(m[1, 0]), float(m[1, 1]))
+        x, y = rng.normal(0, 0.05 * strength, 2)
+        shift = (float(x), float(y))
+    blots = []
+    for value, share, spread in ((0, 0.25, 0.35), (255, 0.25, 0.8)):
+        if rng.random() < share * strength:
+            for _ in range(int(rng.integers(1, 4))):
+                x, y = rng.normal(0, spread, 2)
+                wide, high = rng.uniform(0.03, 0.22, 2)
+                blots.append((value, float(x), float(y), float(wide), float(high), float(rng.uniform(0, 180))))
+    half = None
+    if rng.random() < 0.15 * strength:
+        half = (float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(-0.2, 0.4)))
+    return Spoiling(
+        grow=float(grow), motion=motion, shift=shift, blots=tuple(blots), half=half, blur=int(rng.choice([0, 0, 3, 5]))
+    )
+
+
+def spoil(mask: UInt8, how: Spoiling) -> UInt8:
+    """A mask (128, 128) spoiled; 255 = object."""
     box = _box_of(mask)
+    if how.lost:
+        return np.zeros_like(mask)
     if box is None:
         return mask
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
     middle = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
-    if dice < 0.18 * strength:
+    if how.boxed:
         filled = np.zeros_like(mask)
         filled[box[1] : box[3], box[0] : box[2]] = 255
         return filled
-    if rng.random() < 0.6:
-        k = 1 + 2 * int(rng.integers(1, max(2, int(0.06 * size * strength) + 2)))
+    if how.grow:
+        k = 3 + 2 * int(abs(how.grow) * size)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (k, k))
-        mask = cv2.dilate(mask, kernel) if rng.random() < 0.5 else cv2.erode(mask, kernel)
-    if rng.random() < 0.5:
-        shift = rng.normal(0, 0.05 * size * strength, 2)
-        place = _about(np.eye(2, 3), middle, _motion(rng, 5 * strength, 0.06 * strength, 0, 0.04))
-        mask = cv2.warpAffine(mask, place + np.array([[0, 0, shift[0]], [0, 0, shift[1]]]), mask.shape[::-1])
-    for value, share in ((0, 0.25), (255, 0.25)):
-        if rng.random() < share * strength:
-            mask = mask.copy()
-            for _ in range(int(rng.integers(1, 4))):
-                spread = size * (0.35 if value == 0 else 0.8)
-                spot = (rng.normal(0, spread, 2) + middle).astype(int)
-                axes = (int(1 + size * rng.uniform(0.03, 0.22)), int(1 + size * rng.uniform(0.03, 0.22)))
-                cv2.ellipse(mask, (int(spot[0]), int(spot[1])), axes, float(rng.uniform(0, 180)), 0, 360, value, -1)
-    if rng.random() < 0.15 * strength:  # half of it missing
-        turn = rng.uniform(0, 2 * math.pi)
+        mask = cv2.dilate(mask, kernel) if how.grow > 0 else cv2.erode(mask, kernel)
+    if how.motion is not None:
+        m = np.array(how.motion).reshape(2, 2)
+        place = np.hstack([m, (middle - m @ middle + np.array(how.shift) * size)[:, None]])
+        mask = cv2.warpAffine(mask, place, mask.shape[::-1])
+    if how.blots:
+        mask = mask.copy()
+        for value, x, y, wide, high, degrees in how.blots:
+            spot = (middle + size * np.array([x, y])).astype(int)
+            axes = (int(1 + size * wide), int(1 + size * high))
+            cv2.ellipse(mask, (int(spot[0]), int(spot[1])), axes, degrees, 0, 360, value, -1)
+    if how.half is not None:
+        turn, reach = how.half
         ys, xs = np.ogrid[: mask.shape[0], : mask.shape[1]]
         side = math.cos(turn) * (xs - middle[0]) + math.sin(turn) * (ys - middle[1])
-        mask = np.where(side < rng.uniform(-0.2, 0.4) * size, mask, 0).astype(np.uint8)
-    blur = rng.choice([0, 1, 3, 5])
-    return cv2.GaussianBlur(mask, (int(blur), int(blur)), 0) if blur > 1 else mask
+        mask = np.where(side < reach * size, mask, 0).astype(np.uint8)
+    return cv2.GaussianBlur(mask, (how.blur, how.blur), 0) if how.blur else mask
