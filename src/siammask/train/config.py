@@ -38,6 +38,7 @@ class OptimConfig:
     ema: float = 0.998
     teacher: tuple[float, float] = (0.6, 0.1)  # share of clips whose b is guided by the truth: at first, at last
     guide_drop: float = 0.12
+    amp: bool = True  # on CUDA the frozen part of the backbone computes in bfloat16
 
 
 @dataclass(frozen=True, slots=True)

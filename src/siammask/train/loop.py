@@ -36,6 +36,7 @@ from siammask.network.guided import Features, Guided
 from siammask.network.light import imagenet_light
 from siammask.tracker import Tracker
 from siammask.train import config as configs
+from siammask.train import device as on_device
 from siammask.train import losses, pool
 from siammask.train.batches import FEATURES, Batch, Clips, Frozen
 from siammask.train.config import TrainConfig
@@ -121,7 +122,7 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
 
 def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Steps:
     """Draw a, then b guided by the drawing of a; the losses of both."""
-    f = features(network, batch)
+    f = features(network, batch, c.optim.amp)
     first, a, b = (Features(*(t[i::3] for t in f)) for i in range(3))
     masks = _unit(batch["masks"])
     n = masks.shape[0]
@@ -157,12 +158,12 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     return Steps(total, parts)
 
 
-def features(network: Guided, batch: Batch) -> Features:
-    """Features of all crops, from pixels or from what the data process made of them."""
+def features(network: Guided, batch: Batch, amp: bool = False) -> Features:
+    """Features of all crops, from pixels (the frozen part in bfloat16 with `amp`) or from those of the data process."""
     if "pixels" in batch:
-        end = network_begins(network)
-        with torch.no_grad():
-            found = network.backbone.begin(batch["pixels"].permute(0, 3, 1, 2).float(), end)
+        pixels = batch["pixels"].permute(0, 3, 1, 2).float()
+        with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16, enabled=amp):
+            found = tuple(f.float() for f in network.backbone.begin(pixels, network_begins(network)))
     else:
         found = tuple(batch[name].permute(0, 3, 1, 2).float() for name in FEATURES if name in batch)
     return network.neck(*network.backbone.finish(found))
@@ -225,22 +226,20 @@ def set_rate(optimizer: torch.optim.Optimizer, step: int, c: TrainConfig) -> flo
 
 
 def make_batches(c: TrainConfig, network: Guided, step: int, device: torch.device) -> Iterator[Batch]:
-    """Batches on `device`, made by the workers."""
+    """Batches on `device`: on the CPU made by the workers, with features; elsewhere drawn there, with pixels."""
     data = pool.build(Path(c.data.root), Path(c.data.cache), c.data.sources, c.data.validation)
-    on_cpu = device.type == "cpu"
-    frozen = None
-    if on_cpu:
-        frozen = Frozen(copy.deepcopy(network.backbone).cpu().eval(), network_begins(network))
+    if device.type != "cpu":
+        return on_device.batches(data, c.data.clips, c.optim.batch, c.seed, step, c.data.workers, device)
+    frozen = Frozen(copy.deepcopy(network.backbone).eval(), network_begins(network))
     clips = Clips(data, c.data.clips, c.optim.batch, c.seed, step, frozen)
-    loader = DataLoader(
-        clips,
-        batch_size=None,
-        num_workers=c.data.workers,
-        prefetch_factor=4 if c.data.workers else None,
-        pin_memory=not on_cpu,
+    return iter(
+        DataLoader(
+            clips,
+            batch_size=None,
+            num_workers=c.data.workers,
+            prefetch_factor=4 if c.data.workers else None,
+        )
     )
-    for batch in loader:
-        yield {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def validation_sequences(c: TrainConfig) -> tuple[Sequence, ...]:
@@ -284,7 +283,7 @@ def restore(file: Path, network: nn.Module, average: nn.Module, optimizer: torch
     """Read what `save` wrote; returns the step."""
     if not file.exists():
         raise WeightsError(f"Nothing to resume: {file} is missing; start without --resume.")
-    state = torch.load(file, weights_only=True)
+    state = torch.load(file, map_location="cpu", weights_only=True)
     network.load_state_dict(state["network"])
     average.load_state_dict(state["average"])
     optimizer.load_state_dict(state["optimizer"])
