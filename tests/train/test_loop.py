@@ -253,3 +253,33 @@ def test_a_crash_leaves_the_last_good_file(
     with pytest.raises(OSError, match="No space"):
         loop.save(tmp_path / "last.pt", network, network, optimizer, 6)
     assert loop.restore(tmp_path / "last.pt", network, network, optimizer) == 5
+
+
+def test_a_folder_that_holds_a_run_is_not_begun_again(done: Path, config: TrainConfig) -> None:
+    before = (done / "log.csv").read_text()
+    with pytest.raises(InputError, match=r"out holds a run already; go on with --resume, or give another `output`"):
+        loop.run(config)
+    assert (done / "log.csv").read_text() == before
+
+
+def test_steps_that_are_done_again_are_logged_once(tmp_path: Path) -> None:
+    """After a crash the log is ahead of the last checkpoint."""
+    log = loop.Log(tmp_path / "log.csv")
+    for step in (1, 2, 3):
+        log.write(step, seconds=step, waited=0.0)
+    log = loop.Log(tmp_path / "log.csv", 2)
+    log.write(3, seconds=30, waited=0.0)
+    assert [(row["step"], row["seconds"]) for row in rows(tmp_path)] == [("1", "1"), ("2", "2"), ("3", "30")]
+    assert "waited 0%" in log.says()
+
+
+@pytest.mark.parametrize(
+    ("device", "says"), [("gpu", "device is 'gpu'; choose cpu or cuda"), ("cuda", "torch finds no CUDA device here")]
+)
+def test_devices_that_are_not_there(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, says: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=says):
+        loop.run(replace(config, device=device, output=str(tmp_path / "none")))
+    assert not (tmp_path / "none").exists()

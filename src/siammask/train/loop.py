@@ -54,7 +54,8 @@ class Steps:
 def main(file: Path, resume: bool = False) -> None:
     """Run a config to its last step; `resume` goes on from `last.pt` in its output folder.
 
-    Raises InputError for a bad config, WeightsError where `resume` finds nothing.
+    Raises InputError for a bad config, or an output folder that holds a run which is not to be resumed; WeightsError
+    where `resume` finds nothing.
     """
     run(configs.read(file), resume)
 
@@ -63,12 +64,14 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
     """As `main`, for a config already read."""
     if variant(c.variant).mask != "guided":
         raise InputError(f"Training of {c.variant!r} is not available yet; the guided variant is.")
+    device = _device(c.device)
     out = Path(c.output)
+    if not resume and (out / "last.pt").exists():
+        raise InputError(f"{out} holds a run already; go on with --resume, or give another `output`.")
     out.mkdir(parents=True, exist_ok=True)
     if c.threads:
         torch.set_num_threads(c.threads)
     torch.manual_seed(c.seed)
-    device = torch.device(c.device)
     network = initial(c).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = make_optimizer(network, c)
@@ -77,7 +80,7 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
         step = restore(out / "last.pt", network, average, optimizer)
     validation = validation_sequences(c)
     batches = make_batches(c, network, step, device)
-    log = Log(out / "log.csv")
+    log = Log(out / "log.csv", step)
     best = best_so_far(out / "validation.jsonl")
     console = console or Console()
     with Progress(
@@ -310,14 +313,17 @@ def best_so_far(file: Path) -> float:
 
 
 class Log:
-    """A CSV row a step, and a smoothed line for the progress bar."""
+    """A CSV row a step, and a smoothed line for the progress bar; rows after `step` are dropped, to be done again."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, step: int = 0) -> None:
         self.file = file
         self.smooth: dict[str, float] = {}
+        if file.exists():
+            rows = file.read_text().splitlines(keepends=True)
+            file.write_text("".join([*rows[:1], *(row for row in rows[1:] if int(row.split(",")[0]) <= step)]))
 
     def write(self, step: int, **values: float) -> None:
-        fresh = not self.file.exists()
+        fresh = not self.file.exists() or not self.file.stat().st_size
         with self.file.open("a", newline="") as out:
             writer = csv.writer(out)
             if fresh:
@@ -331,6 +337,15 @@ class Log:
         s = self.smooth
         parts = [f"iou {s.get('iou_a', 0):.3f}/{s.get('iou_b', 0):.3f}", f"mask {s.get('mask_b', 0):.3f}"]
         return "  ".join([*parts, f"{s['seconds']:.2f} s, waited {s['waited'] / max(1e-9, s['seconds']):.0%}"])
+
+
+def _device(name: str) -> torch.device:
+    """Raises InputError for a device that torch does not have."""
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"device is {name!r}; choose cpu or cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is 'cuda', but torch finds no CUDA device here; give device = \"cpu\".")
+    return torch.device(name)
 
 
 def _unit(x: Tensor) -> Tensor:
