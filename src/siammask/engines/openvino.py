@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,22 @@ except ImportError:
     raise MissingExtra("Engine 'openvino'", "openvino") from None
 
 Shapes = tuple[tuple[int, ...], ...]
+
+
+def core() -> ov.Core:
+    """The one OpenVINO of this process, never let go.
+
+    Its CPU plug-in gives the thread that loads it a stack for signal handlers, and frees that stack with itself; with
+    several, one after another let go, the thread is left with a freed stack, and the next signal that Python handles
+    (Ctrl-C, a child that ends) kills the process.
+    """
+    return _core(os.getpid())
+
+
+@functools.cache
+def _core(process: int) -> ov.Core:
+    """By process: one that was forked off cannot use its parent's threads."""
+    return ov.Core()
 
 
 class OpenVinoGraphs:
@@ -38,7 +56,6 @@ class OpenVinoGraphs:
     ) -> None:
         self._precision = precision
         self._models = dict(models)
-        self._core = ov.Core()
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,  # never the runtime's default, which is bf16 where the CPU has it
             "PERFORMANCE_HINT": "LATENCY",
@@ -69,7 +86,6 @@ class OpenVinoGraphs:
                 f"No exported graphs (*.xml) in {folder}; export the network there (siammask.network.export), "
                 "or name another weights folder."
             )
-        core = ov.Core()
         models: dict[str, ov.Model] = {}
         for file in files:
             if not file.with_suffix(".bin").is_file():
@@ -77,7 +93,7 @@ class OpenVinoGraphs:
                     f"{file.with_suffix('.bin')} is missing beside {file.name}; export the network again."
                 )
             try:
-                models[file.stem] = core.read_model(file)
+                models[file.stem] = core().read_model(file)
             except RuntimeError as error:
                 first = str(error).strip().splitlines()[-1]
                 raise WeightsError(f"{file} cannot be read ({first}); export the network again.") from error
@@ -102,5 +118,5 @@ class OpenVinoGraphs:
         if key not in self._requests:
             model = self._models[graph].clone()
             model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
-            self._requests[key] = self._core.compile_model(model, "CPU", self._config).create_infer_request()
+            self._requests[key] = core().compile_model(model, "CPU", self._config).create_infer_request()
         return self._requests[key]
