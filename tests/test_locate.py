@@ -53,7 +53,7 @@ def drawing(*parts: tuple[slice, slice], place: Box | None = None) -> Patch:
 def test_guided_crop_is_the_box_with_its_context() -> None:
     locator = GuidedLocator(GUIDED)
     crop = locator.exemplar(BOX)
-    assert crop.side == round(1.45 * context_side(BOX))
+    assert crop.side == round(GUIDED.window_factor * context_side(BOX))
     assert abs(crop.place.cx - BOX.cx) <= 0.5
     assert locator.crops(state_of()) == (crop,)
     assert locator.exemplar(Box(5, 5, 2, 2)).side == 16
@@ -64,6 +64,30 @@ def test_guided_crop_widens_while_the_target_is_not_seen_up_to_a_limit() -> None
     assert sides == sorted(sides)
     assert sides[1] == pytest.approx(sides[0] * 1.08, abs=1)
     assert sides[-1] == sides[-2] == pytest.approx(sides[0] * 1.6, abs=1)
+
+
+def test_guided_crop_widens_with_speed_where_the_settings_ask() -> None:
+    hurried = GuidedLocator(replace(GUIDED, speed_gain=0.5))
+    side = hurried.crops(state_of())[0].side
+    assert GuidedLocator(GUIDED).crops(state_of(velocity=(30.0, 0.0)))[0].side == side
+    own_size = (BOX.area**0.5, 0.0)
+    assert hurried.crops(state_of(velocity=own_size))[0].side == pytest.approx(1.5 * side, abs=1)
+    assert hurried.crops(state_of(velocity=(1e4, 0.0)))[0].side == pytest.approx(1.5 * side, abs=1)  # no more than that
+
+
+def test_a_second_look_is_wider_and_moves_over_the_frame_while_the_target_is_lost() -> None:
+    locator = GuidedLocator(replace(GUIDED, second_score=0.6, second_factor=2.0, patience=2))
+    (close,) = locator.crops(state_of())
+    assert locator.wider(state_of(), Found(BOX, 0.6, 0, 0)) == ()
+    weak = Found(BOX, 0.5, 0, 0)
+    (wide,) = locator.wider(state_of(unsure=1), weak)
+    assert wide.side == pytest.approx(2 * close.side, abs=1)
+    assert (wide.place.cx, wide.place.cy) == pytest.approx((BOX.cx, BOX.cy), abs=1)
+    places = [locator.wider(state_of(unsure=n), weak)[0].place for n in range(2, 60)]
+    distances = [np.hypot(p.cx - BOX.cx, p.cy - BOX.cy) for p in places]
+    assert distances[0] == min(distances)
+    for x, y in ((1, 1), (639, 1), (1, 479), (639, 479)):  # every corner is looked at
+        assert any(abs(p.cx - x) <= p.w / 2 and abs(p.cy - y) <= p.h / 2 for p in places)
 
 
 def test_guided_crop_moves_on_with_the_target_where_the_settings_ask() -> None:
