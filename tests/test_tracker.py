@@ -41,6 +41,18 @@ def calls(tracker: Tracker) -> list[tuple[object, ...]]:
 # A square that walks
 
 
+def test_a_square_that_jumps_out_of_the_window_is_found_by_the_second_look() -> None:
+    """The window is three times the square's size; the wide look finds it, a close third look gives the box."""
+    far = replace(START, cx=START.cx + 2.2 * START.w, cy=START.cy)
+    before, after = scene((START, RED)), scene((far, RED))
+    for second_score, found in ((0.0, False), (0.6, True)):
+        tracker = tracker_of("guided", second_score=second_score)
+        state, _ = tracker.start(before, START)
+        state, result = tracker.step(state, after)
+        assert result.visible is found
+        assert (result.box.iou(far) > 0.75) is found
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_square_that_walks_is_followed(name: str) -> None:
     frames = [scene((walk(k), RED)) for k in range(20)]
