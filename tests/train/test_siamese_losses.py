@@ -74,5 +74,6 @@ def test_labels_of_the_anchor_grid_are_what_the_losses_ask_for() -> None:
     perfect = truth.reshape(1, -1, 25, 25)
     assert box_loss(perfect, truth, weight).item() == 0.0
     assert box_loss(perfect + 0.25, truth, weight).item() == pytest.approx(1.0, abs=1e-5)  # four numbers, off by .25
-    sure = torch.stack((-(kind.float()), kind.float()), 1).reshape(1, -1, 25, 25) * 20
+    side = 2.0 * (kind == 1) - 1.0
+    sure = torch.stack((-side, side), 1).reshape(1, -1, 25, 25) * 20
     assert score_loss(sure, kind).item() < 1e-6
