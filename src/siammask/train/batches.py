@@ -35,7 +35,7 @@ class Frozen(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """By the first few names of FEATURES; channels last, as the trainer wants them in memory."""
         features = self.backbone.begin(pixels.permute(0, 3, 1, 2).float(), self.end)
-        return {name: f.permute(0, 2, 3, 1) for name, f in zip(FEATURES, features, strict=False)}
+        return {name: f.permute(0, 2, 3, 1) for name, f in zip(FEATURES[: len(features)], features, strict=True)}
 
 
 class Clips(IterableDataset):  # type: ignore[type-arg]
