@@ -32,7 +32,8 @@ class OptimConfig:
     backbone_lr: float = 0.0  # 0: the backbone stays as it is and runs in the data process
     train_from: int = 5  # first block of the backbone that learns where backbone_lr > 0: 3 or 5
     warmup: int = 200
-    final: float = 0.05  # share of the learning rate at the last step; cosine in between
+    decay_from: float = 0.0  # share of the steps at the full rate; then a cosine down to `final`
+    final: float = 0.05  # share of the learning rate at the last step
     weight_decay: float = 1e-3
     clip: float = 2.0
     ema: float = 0.998

@@ -216,12 +216,13 @@ def make_optimizer(network: Guided, c: TrainConfig) -> torch.optim.Optimizer:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, step: int, c: TrainConfig) -> float:
-    """Linear warm-up, then a cosine down to `final`; returns the rate of the head."""
+    """Linear warm-up, the full rate, from `decay_from` on a cosine down to `final`; returns the rate of the head."""
     o = c.optim
+    begin = max(float(o.warmup), o.decay_from * o.steps)
     if step < o.warmup:
         share = (step + 1) / o.warmup
     else:
-        t = (step - o.warmup) / max(1, o.steps - o.warmup)
+        t = max(0.0, step - begin) / max(1.0, o.steps - begin)
         share = o.final + (1 - o.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, t)))
     for group in optimizer.param_groups:
         group["lr"] = o.lr * share * group["share"]
