@@ -13,7 +13,7 @@ from lively import guided_network
 from torch import Tensor
 
 from siammask.network.guided import CROP
-from siammask.train import batches, device, loop
+from siammask.train import batches, device, guided
 from siammask.train.batches import Batch, Guides
 from siammask.train.clips import FIRST, Chooser, ClipSettings, Look, Plan, Rendered, plan, render
 from siammask.train.config import DataConfig, OptimConfig, TrainConfig
@@ -184,7 +184,7 @@ def test_the_pool_lies_on_the_device_as_it_is(pool: Pool) -> None:
 def test_the_loop_asks_the_device(pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: object, kind: str) -> None:
     """On CUDA batches are drawn on the device and carry pixels; on the CPU they come from the data process."""
     c = TrainConfig("guided", "out", DataConfig("data", ("blobs",), workers=0), optim=OptimConfig(batch=2))
-    monkeypatch.setattr(loop.pool, "build", lambda *_: pool)
+    monkeypatch.setattr(guided.pool, "build", lambda *_: pool)
     asked = []
 
     def drawn(*arguments: object) -> Iterator[Batch]:
@@ -192,7 +192,7 @@ def test_the_loop_asks_the_device(pool: Pool, monkeypatch: pytest.MonkeyPatch, t
         return iter(())
 
     monkeypatch.setattr(device, "batches", drawn)
-    loop.make_batches(c, guided_network(), 7, torch.device(kind))
+    guided.make_batches(c, guided_network(), 7, torch.device(kind))
     if kind == "cpu":
         assert asked == []
     else:
@@ -203,12 +203,12 @@ def test_a_step_on_what_was_drawn_here(pool: Pool) -> None:
     """The network takes the batch as it comes, the frozen part in bfloat16."""
     network = guided_network()
     c = TrainConfig("guided", "out", DataConfig("data", ("blobs",)))
-    loop.make_optimizer(network, c)
+    guided.groups(network, c)
     (batch,) = islice(device.batches(pool, ClipSettings(), 1, 0, 0, 0, CPU), 1)
-    made = loop.guided_step(network, batch, c, 0)
+    made = guided.guided_step(network, batch, c, 0)
     assert torch.isfinite(made.total)
     with torch.no_grad():
-        quick, plain = (loop.features(network, batch, amp) for amp in (True, False))
+        quick, plain = (guided.features(network, batch, amp) for amp in (True, False))
     assert quick.feat.dtype == torch.float32
     scale = plain.feat.abs().max()
     assert 0 < (quick.feat - plain.feat).abs().max() < 0.1 * scale

@@ -10,7 +10,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from lively import guided_network
@@ -19,13 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from siammask.errors import InputError, WeightsError
-from siammask.geometry import Crop, Patch
-from siammask.network.guided import Guided
-from siammask.train import batches, loop
-from siammask.train.batches import Clips, Frozen
-from siammask.train.clips import ClipSettings
+from siammask.train import guided, loop
 from siammask.train.config import DataConfig, OptimConfig, TrainConfig
-from siammask.train.pool import Pool
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +106,7 @@ def test_a_run_goes_on_where_it_stopped(done: Path, config: TrainConfig, tmp_pat
 
 def test_resuming_restores_all_that_counts(done: Path, config: TrainConfig) -> None:
     network, average = guided_network(1), guided_network(2)
-    optimizer = loop.make_optimizer(network, config)
+    optimizer = loop.make_optimizer(guided.groups(network, config), config)
     assert loop.restore(done / "last.pt", network, average, optimizer) == 3
     final = load_file(done / "final.safetensors")
     assert all(torch.equal(t, final[n]) for n, t in average.state_dict().items())
@@ -125,11 +119,6 @@ def test_resuming_nothing(config: TrainConfig, tmp_path: Path) -> None:
         loop.run(replace(config, output=str(tmp_path / "new")), resume=True)
 
 
-def test_a_missing_start(config: TrainConfig) -> None:
-    with pytest.raises(WeightsError, match=r"none\.safetensors \(option `init`\) is missing"):
-        loop.initial(replace(config, init="none.safetensors"))
-
-
 def test_other_variants(config: TrainConfig) -> None:
     with pytest.raises(InputError, match="'siammask' is not available yet"):
         loop.run(replace(config, variant="siammask"))
@@ -140,55 +129,9 @@ def test_main_reads_a_file(tmp_path: Path) -> None:
         loop.main(tmp_path / "none.toml")
 
 
-def test_steps_make_the_losses_fall(pool: Pool, config: TrainConfig) -> None:
-    """Six steps on one and the same batch; guides are drawn anew each time, so the sum may shake."""
-    network = guided_network().train()
-    c = replace(config, optim=replace(config.optim, lr=1e-3, guide_drop=0.0, teacher=(1.0, 1.0)))
-    optimizer = loop.make_optimizer(network, c)
-    batch = next(iter(Clips(pool, ClipSettings(absent=0), 2, 0, 0, None)))
-    with torch.no_grad():  # the frozen part runs once
-        found = network.backbone.begin(batch.pop("pixels").permute(0, 3, 1, 2).float(), 11)
-    batch |= {n: f.permute(0, 2, 3, 1) for n, f in zip(batches.FEATURES, found, strict=True)}
-    totals = []
-    for step in range(6):
-        made = loop.guided_step(network, batch, c, step)
-        optimizer.zero_grad()
-        made.total.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
-        optimizer.step()
-        totals.append(float(made.total.detach()))
-    assert min(totals[-2:]) < 0.8 * totals[0], totals
-
-
-@pytest.mark.parametrize(("rate", "begin", "end"), [(0.0, 5, 11), (1e-4, 5, 5), (1e-4, 3, 3)])
-def test_features_from_pixels_and_from_the_data_process(
-    config: TrainConfig, pool: Pool, rate: float, begin: int, end: int
-) -> None:
-    """The frozen part may run anywhere: the loop finishes what it is given."""
-    network = guided_network()
-    loop.make_optimizer(network, replace(config, optim=replace(config.optim, backbone_lr=rate, train_from=begin)))
-    assert loop.network_begins(network) == end
-    pixels = next(iter(Clips(pool, ClipSettings(), 1, 0, 0, None)))["pixels"]
-    with torch.no_grad():
-        frozen = Frozen(network.backbone, end)(pixels)
-        for a, b in zip(loop.features(network, {"pixels": pixels}), loop.features(network, frozen), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
-
-
-def test_only_the_chosen_blocks_of_the_backbone_learn(config: TrainConfig) -> None:
-    network = guided_network()
-    c = replace(config, optim=replace(config.optim, backbone_lr=1e-5, train_from=5))
-    optimizer = loop.make_optimizer(network, c)
-    learning = {n for n, p in network.named_parameters() if p.requires_grad and n.startswith("backbone.")}
-    assert {int(n.split(".")[2]) for n in learning} == set(range(5, 11))
-    rate = loop.set_rate(optimizer, 2, c)
-    assert rate == pytest.approx(1e-4)
-    assert [g["lr"] for g in optimizer.param_groups] == [pytest.approx(1e-5), pytest.approx(1e-4)]
-
-
 def test_the_rate_warms_up_and_falls(config: TrainConfig) -> None:
     c = replace(config, optim=OptimConfig(steps=100, warmup=10, lr=1.0, final=0.1))
-    optimizer = loop.make_optimizer(guided_network(), c)
+    optimizer = loop.make_optimizer(guided.groups(guided_network(), c), c)
     rates = [loop.set_rate(optimizer, step, c) for step in (0, 4, 9, 10, 55, 100, 120)]
     assert rates == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.55, 0.1, 0.1], abs=0.01)
 
@@ -198,28 +141,6 @@ def test_the_average_follows(config: TrainConfig) -> None:
     expected = slow.weight.detach() * 0.9 + fast.weight.detach() * 0.1
     loop.follow(slow, fast, 0.9)
     torch.testing.assert_close(slow.weight.detach(), expected)
-
-
-@pytest.mark.parametrize(
-    ("source", "goal"),
-    [
-        ((10, 20, 100), (10, 20, 100)),
-        ((10, 20, 100), (30, 5, 80)),
-        ((0, 0, 64), (-40, 10, 90)),
-        ((0, 0, 64), (300, 0, 64)),
-    ],
-)
-def test_carried_masks_agree_with_the_tracker(source: tuple[int, int, int], goal: tuple[int, int, int]) -> None:
-    """Training moves a mask from crop to crop as `Patch.seen_by` does while tracking."""
-    values = np.random.default_rng(0).random((8, 8)).astype(np.float32)
-    values = np.kron(values, np.ones((16, 16), np.float32))
-    a, b = (Crop(*crop, 256) for crop in (source, goal))
-    expected = Patch(values, a.place).seen_by(b, 128)
-    found = loop.carried(
-        torch.from_numpy(values)[None, None], torch.tensor([source]).float(), torch.tensor([goal]).float()
-    )[0, 0]
-    assert np.abs(found.numpy() - expected).mean() < 2e-3
-    assert np.abs(found.numpy() - expected).max() < 0.05  # OpenCV's bilinear weights have five bits
 
 
 def test_the_best_mean_is_remembered(tmp_path: Path) -> None:
@@ -242,8 +163,8 @@ def test_validation_sequences_are_those_named(config: TrainConfig) -> None:
 def test_a_crash_leaves_the_last_good_file(
     tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network: Guided = guided_network()
-    optimizer = loop.make_optimizer(network, config)
+    network = guided_network()
+    optimizer = loop.make_optimizer(guided.groups(network, config), config)
     loop.save(tmp_path / "last.pt", network, network, optimizer, 5)
 
     def full(*_: object) -> None:

@@ -1,9 +1,6 @@
-"""The training loop of the guided network: clips in, weights out.
+"""The training loop: batches in, weights out. What is special to a kind of network is its `Task`.
 
-    siammask train configs/guided.toml
-
-Each clip has three crops. The network draws a from the first frame's mask and a spoiled mask of before; then it draws b
-guided by what it has just drawn on a, so that it learns to live with its own mistakes.
+siammask train configs/guided.toml
 """
 
 from __future__ import annotations
@@ -14,41 +11,27 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from safetensors.torch import save_file
+from torch import nn
 
-from siammask.engines.guided import GuidedEngine
-from siammask.engines.torch import TorchGraphs
+from siammask.engines.base import Engine
 from siammask.errors import InputError, WeightsError
 from siammask.evaluate.report import evaluate_sequences
 from siammask.evaluate.sequences import Sequence, find_sequences
-from siammask.network import guided
-from siammask.network.guided import Features, Guided
-from siammask.network.light import imagenet_light
 from siammask.tracker import Tracker
 from siammask.train import config as configs
-from siammask.train import device as on_device
-from siammask.train import losses, pool
-from siammask.train.batches import FEATURES, Batch, Clips, Frozen
+from siammask.train import guided
 from siammask.train.config import TrainConfig
-from siammask.variants import variant
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """What one step says: the sum, and the parts of a and of b."""
-
-    total: Tensor
-    parts: dict[str, float]
+from siammask.train.task import Task
+from siammask.variants import Variant, variant
 
 
 def main(file: Path, resume: bool = False) -> None:
@@ -62,8 +45,8 @@ def main(file: Path, resume: bool = False) -> None:
 
 def run(c: TrainConfig, resume: bool = False, console: Console | None = None) -> None:
     """As `main`, for a config already read."""
-    if variant(c.variant).mask != "guided":
-        raise InputError(f"Training of {c.variant!r} is not available yet; the guided variant is.")
+    row = variant(c.variant)
+    task = task_of(row)
     device = _device(c.device)
     out = Path(c.output)
     if not resume and (out / "last.pt").exists():
@@ -72,15 +55,15 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
     if c.threads:
         torch.set_num_threads(c.threads)
     torch.manual_seed(c.seed)
-    network = initial(c).to(device, memory_format=torch.channels_last)
+    network = task.network(c).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    optimizer = make_optimizer(network, c)
+    optimizer = make_optimizer(task.groups(network, c), c)
     step = 0
     if resume:
         step = restore(out / "last.pt", network, average, optimizer)
     validation = validation_sequences(c)
-    batches = make_batches(c, network, step, device)
-    log = Log(out / "log.csv", step)
+    batches = task.batches(c, network, step, device)
+    log = Log(out / "log.csv", step, task.says)
     best = best_so_far(out / "validation.jsonl")
     console = console or Console()
     with Progress(
@@ -91,14 +74,14 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
         TextColumn("{task.fields[says]}"),
         console=console,
     ) as bar:
-        task = bar.add_task(c.variant, total=c.optim.steps, completed=step, says="")
+        shown = bar.add_task(c.variant, total=c.optim.steps, completed=step, says="")
         while step < c.optim.steps:
             began = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - began
             rate = set_rate(optimizer, step, c)
             network.train()
-            made = guided_step(network, batch, c, step)
+            made = task.step(network, batch, c, step)
             optimizer.zero_grad(set_to_none=True)
             made.total.backward()
             norm = nn.utils.clip_grad_norm_(network.parameters(), c.optim.clip)
@@ -109,11 +92,11 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
             step += 1
             seconds = time.perf_counter() - began
             log.write(step, rate=rate, norm=float(norm), seconds=seconds, waited=waited, **made.parts)
-            bar.update(task, completed=step, says=log.says())
+            bar.update(shown, completed=step, says=log.says())
             if step % c.save_every == 0 or step == c.optim.steps:
                 save(out / "last.pt", network, average, optimizer, step)
             if validation and (step % c.validate_every == 0 or step == c.optim.steps):
-                figures = validate(average, c, validation)
+                figures = validate(row, task.engine(average, c, c.device), validation)
                 with (out / "validation.jsonl").open("a") as file:
                     file.write(json.dumps({"step": step, **figures}) + "\n")
                 console.print(f"step {step}: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
@@ -123,95 +106,15 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
     save_weights(out / "final.safetensors", average, c, step, {})
 
 
-def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Steps:
-    """Draw a, then b guided by the drawing of a; the losses of both."""
-    f = features(network, batch, c.optim.amp)
-    first, a, b = (Features(*(t[i::3] for t in f)) for i in range(3))
-    masks = _unit(batch["masks"])
-    n = masks.shape[0]
-    device = masks.device
-    given = _unit(batch["first"])[:, None]
-    drawn = batch["drawn"].view(n, 1, 1, 1)
-    start = batch["start"].view(n, 1, 1, 1)
-    remembered = network.memorise(first.feat, first.key, first.low, given, drawn)
-    drawing_a = network.draw(a, remembered, remembered, _unit(batch["guide"])[:, None])
-
-    share = c.optim.teacher[0] + (c.optim.teacher[1] - c.optim.teacher[0]) * min(1.0, step / (0.5 * c.optim.steps))
-    boxed = batch["boxed"]
-    taught = (torch.rand((n, 1, 1, 1), device=device) < share) & ~boxed.view(n, 1, 1, 1)
-    own = torch.sigmoid(drawing_a.mask.detach())
-    used = torch.where(taught, _unit(batch["teacher"])[:, None], own)
-    # after the first frame is drawn from its box, the drawing, cut by the box, is what is remembered of it
-    box = _unit(batch["box"])[:, None]
-    given = torch.where(start, used * box, given)
-    remembered = network.memorise(first.feat, first.key, first.low, given, torch.where(start, 1.0, drawn))
-    last = network.memorise(a.feat, a.key, a.low, torch.where(start, used * box, used), torch.ones_like(drawn))
-    keep = torch.rand((n, 1, 1, 1), device=device) >= c.optim.guide_drop
-    guide = carried(used, batch["crops"][:, 1], batch["crops"][:, 2]) * keep
-    drawing_b = network.draw(b, remembered, last, guide)
-
-    total = torch.zeros((), device=device)
-    parts: dict[str, float] = {}
-    for name, drawing, truth in (("a", drawing_a, masks[:, 1:2]), ("b", drawing_b, masks[:, 2:3])):
-        found = losses.guided_losses(drawing, truth, c.loss, boxed)
-        total = total + losses.total(found, c.loss)
-        parts |= {f"{k}_{name}": float(v.detach()) for k, v in found.items()}
-        seen = truth.flatten(1).any(1)
-        parts[f"iou_{name}"] = float(losses.overlaps(drawing.mask.detach(), truth, boxed)[seen].mean())
-    return Steps(total, parts)
+def task_of(row: Variant) -> Task:
+    """How a variant is trained."""
+    if row.mask != "guided":
+        raise InputError(f"Training of {row.name!r} is not available yet; the guided variant is.")
+    return guided.TASK
 
 
-def features(network: Guided, batch: Batch, amp: bool = False) -> Features:
-    """Features of all crops, from pixels (the frozen part in bfloat16 with `amp`) or from those of the data process."""
-    if "pixels" in batch:
-        pixels = batch["pixels"].permute(0, 3, 1, 2).float()
-        with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16, enabled=amp):
-            found = tuple(f.float() for f in network.backbone.begin(pixels, network_begins(network)))
-    else:
-        found = tuple(batch[name].permute(0, 3, 1, 2).float() for name in FEATURES if name in batch)
-    return network.neck(*network.backbone.finish(found))
-
-
-def network_begins(network: Guided) -> int:
-    """Number of the first block of the backbone that is trained; 11 where none is."""
-    trained = [i for i, block in enumerate(network.backbone.blocks) if next(block.parameters()).requires_grad]
-    return min(trained, default=len(network.backbone.blocks))
-
-
-def carried(mask: Tensor, source: Tensor, goal: Tensor) -> Tensor:
-    """Masks (N, 1, m, m) of the crops `source` as the crops `goal` see them; crops are (N, 3) x, y, side."""
-    zoom = goal[:, 2] / source[:, 2]
-    # grid_sample's coordinates run from -1 to 1 over the crop
-    tx, ty = (2.0 * (goal[:, i] + goal[:, 2] / 2 - source[:, i] - source[:, 2] / 2) / source[:, 2] for i in (0, 1))
-    none = torch.zeros_like(zoom)
-    theta = torch.stack((torch.stack((zoom, none, tx), 1), torch.stack((none, zoom, ty), 1)), 1)
-    grid = F.affine_grid(theta, list(mask.shape), align_corners=False)
-    return F.grid_sample(mask, grid, align_corners=False)
-
-
-def initial(c: TrainConfig) -> Guided:
-    """The network before the first step: ImageNet's backbone, or a checkpoint of the same variant."""
-    if c.init == "imagenet":
-        return Guided(imagenet_light())
-    network = guided.build(variant(c.variant))
-    file = Path(c.init)
-    if not file.exists():
-        raise WeightsError(f"Checkpoint {file} (option `init`) is missing; give a *.safetensors file or 'imagenet'.")
-    network.load_state_dict(load_file(file))
-    return network
-
-
-def make_optimizer(network: Guided, c: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over the head and, at a rate of its own, the last blocks of the backbone; the rest is frozen."""
-    network.backbone.requires_grad_(False)
-    groups = []
-    if c.optim.backbone_lr > 0:
-        late = [p for block in network.backbone.blocks[c.optim.train_from :] for p in block.parameters()]
-        for p in late:
-            p.requires_grad_(True)
-        groups.append({"params": late, "share": c.optim.backbone_lr / c.optim.lr})
-    head = [p for name, p in network.named_parameters() if not name.startswith("backbone.")]
-    groups.append({"params": head, "share": 1.0})
+def make_optimizer(groups: Iterable[dict[str, Any]], c: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW over groups of parameters, each with its `share` of the learning rate."""
     return torch.optim.AdamW(groups, lr=c.optim.lr, weight_decay=c.optim.weight_decay, betas=(0.9, 0.99))
 
 
@@ -229,23 +132,6 @@ def set_rate(optimizer: torch.optim.Optimizer, step: int, c: TrainConfig) -> flo
     return o.lr * share
 
 
-def make_batches(c: TrainConfig, network: Guided, step: int, device: torch.device) -> Iterator[Batch]:
-    """Batches on `device`: on the CPU made by the workers, with features; elsewhere drawn there, with pixels."""
-    data = pool.build(Path(c.data.root), Path(c.data.cache), c.data.sources, c.data.validation)
-    if device.type != "cpu":
-        return on_device.batches(data, c.data.clips, c.optim.batch, c.seed, step, c.data.workers, device)
-    frozen = Frozen(copy.deepcopy(network.backbone).eval(), network_begins(network))
-    clips = Clips(data, c.data.clips, c.optim.batch, c.seed, step, frozen)
-    return iter(
-        DataLoader(
-            clips,
-            batch_size=None,
-            num_workers=c.data.workers,
-            prefetch_factor=4 if c.data.workers else None,
-        )
-    )
-
-
 def validation_sequences(c: TrainConfig) -> tuple[Sequence, ...]:
     """The sequences held out of training."""
     if not c.data.validation:
@@ -253,10 +139,8 @@ def validation_sequences(c: TrainConfig) -> tuple[Sequence, ...]:
     return tuple(s for name in c.data.validation for s in find_sequences(Path(c.data.root) / name))
 
 
-def validate(network: Guided, c: TrainConfig, sequences: tuple[Sequence, ...]) -> dict[str, float]:
+def validate(row: Variant, engine: Engine, sequences: tuple[Sequence, ...]) -> dict[str, float]:
     """The closed-loop tracker on the validation sequences: J, F and success AUC, and their mean."""
-    row = variant(c.variant)
-    engine = GuidedEngine(TorchGraphs(guided.graphs(network), "f32", device=c.device), row)
     report = evaluate_sequences(sequences, Tracker(row, engine))
     means = report.means
     figures = {"J": means.get("J", 0.0), "F": means.get("F", 0.0), "AUC": means["success_auc"]}
@@ -316,8 +200,8 @@ def best_so_far(file: Path) -> float:
 class Log:
     """A CSV row a step, and a smoothed line for the progress bar; rows after `step` are dropped, to be done again."""
 
-    def __init__(self, file: Path, step: int = 0) -> None:
-        self.file = file
+    def __init__(self, file: Path, step: int = 0, shown: tuple[str, ...] = ()) -> None:
+        self.file, self.shown = file, shown
         self.smooth: dict[str, float] = {}
         if file.exists():
             rows = file.read_text().splitlines(keepends=True)
@@ -336,7 +220,7 @@ class Log:
 
     def says(self) -> str:
         s = self.smooth
-        parts = [f"iou {s.get('iou_a', 0):.3f}/{s.get('iou_b', 0):.3f}", f"mask {s.get('mask_b', 0):.3f}"]
+        parts = [f"{name} {s.get(name, 0):.3f}" for name in self.shown]
         return "  ".join([*parts, f"{s['seconds']:.2f} s, waited {s['waited'] / max(1e-9, s['seconds']):.0%}"])
 
 
@@ -347,8 +231,3 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device is 'cuda', but torch finds no CUDA device here; give device = \"cpu\".")
     return torch.device(name)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """uint8 0..255 -> float 0..1."""
-    return x.float() / 255.0

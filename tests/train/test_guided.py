@@ -1,0 +1,97 @@
+"""The guided network's task: its steps, what of it learns, and masks carried from crop to crop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from lively import guided_network
+
+from siammask.errors import WeightsError
+from siammask.geometry import Crop, Patch
+from siammask.train import batches, guided, loop
+from siammask.train.batches import Clips, Frozen
+from siammask.train.clips import ClipSettings
+from siammask.train.config import DataConfig, OptimConfig, TrainConfig
+from siammask.train.pool import Pool
+
+
+@pytest.fixture
+def config() -> TrainConfig:
+    """Nothing of it is read from a disk."""
+    return TrainConfig("guided", "out", DataConfig("data", ("blobs",)), optim=OptimConfig(steps=3, warmup=2, lr=1e-4))
+
+
+def test_a_missing_start(config: TrainConfig) -> None:
+    with pytest.raises(WeightsError, match=r"none\.safetensors \(option `init`\) is missing"):
+        guided.initial(replace(config, init="none.safetensors"))
+
+
+def test_steps_make_the_losses_fall(pool: Pool, config: TrainConfig) -> None:
+    """Six steps on one and the same batch; guides are drawn anew each time, so the sum may shake."""
+    network = guided_network().train()
+    c = replace(config, optim=replace(config.optim, lr=1e-3, guide_drop=0.0, teacher=(1.0, 1.0)))
+    optimizer = loop.make_optimizer(guided.groups(network, c), c)
+    batch = next(iter(Clips(pool, ClipSettings(absent=0), 2, 0, 0, None)))
+    with torch.no_grad():  # the frozen part runs once
+        found = network.backbone.begin(batch.pop("pixels").permute(0, 3, 1, 2).float(), 11)
+    batch |= {n: f.permute(0, 2, 3, 1) for n, f in zip(batches.FEATURES, found, strict=True)}
+    totals = []
+    for step in range(6):
+        made = guided.guided_step(network, batch, c, step)
+        optimizer.zero_grad()
+        made.total.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+        optimizer.step()
+        totals.append(float(made.total.detach()))
+    assert min(totals[-2:]) < 0.8 * totals[0], totals
+
+
+@pytest.mark.parametrize(("rate", "begin", "end"), [(0.0, 5, 11), (1e-4, 5, 5), (1e-4, 3, 3)])
+def test_features_from_pixels_and_from_the_data_process(
+    config: TrainConfig, pool: Pool, rate: float, begin: int, end: int
+) -> None:
+    """The frozen part may run anywhere: the loop finishes what it is given."""
+    network = guided_network()
+    guided.groups(network, replace(config, optim=replace(config.optim, backbone_lr=rate, train_from=begin)))
+    assert guided.network_begins(network) == end
+    pixels = next(iter(Clips(pool, ClipSettings(), 1, 0, 0, None)))["pixels"]
+    with torch.no_grad():
+        frozen = Frozen(network.backbone, end)(pixels)
+        for a, b in zip(guided.features(network, {"pixels": pixels}), guided.features(network, frozen), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_chosen_blocks_of_the_backbone_learn(config: TrainConfig) -> None:
+    network = guided_network()
+    c = replace(config, optim=replace(config.optim, backbone_lr=1e-5, train_from=5))
+    optimizer = loop.make_optimizer(guided.groups(network, c), c)
+    learning = {n for n, p in network.named_parameters() if p.requires_grad and n.startswith("backbone.")}
+    assert {int(n.split(".")[2]) for n in learning} == set(range(5, 11))
+    rate = loop.set_rate(optimizer, 2, c)
+    assert rate == pytest.approx(1e-4)
+    assert [g["lr"] for g in optimizer.param_groups] == [pytest.approx(1e-5), pytest.approx(1e-4)]
+
+
+@pytest.mark.parametrize(
+    ("source", "goal"),
+    [
+        ((10, 20, 100), (10, 20, 100)),
+        ((10, 20, 100), (30, 5, 80)),
+        ((0, 0, 64), (-40, 10, 90)),
+        ((0, 0, 64), (300, 0, 64)),
+    ],
+)
+def test_carried_masks_agree_with_the_tracker(source: tuple[int, int, int], goal: tuple[int, int, int]) -> None:
+    """Training moves a mask from crop to crop as `Patch.seen_by` does while tracking."""
+    values = np.random.default_rng(0).random((8, 8)).astype(np.float32)
+    values = np.kron(values, np.ones((16, 16), np.float32))
+    a, b = (Crop(*crop, 256) for crop in (source, goal))
+    expected = Patch(values, a.place).seen_by(b, 128)
+    found = guided.carried(
+        torch.from_numpy(values)[None, None], torch.tensor([source]).float(), torch.tensor([goal]).float()
+    )[0, 0]
+    assert np.abs(found.numpy() - expected).mean() < 2e-3
+    assert np.abs(found.numpy() - expected).max() < 0.05  # OpenCV's bilinear weights have five bits
