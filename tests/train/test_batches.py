@@ -13,9 +13,9 @@ from siammask.train.clips import Chooser, ClipSettings, Rendered
 from siammask.train.pool import Pool
 
 SHAPES = {
-    "pixels": (6, 256, 256, 3),
-    "masks": (2, 3, 128, 128),
-    "crops": (2, 3, 3),
+    "pixels": (8, 256, 256, 3),
+    "masks": (2, 4, 128, 128),
+    "crops": (2, 4, 3),
     "box": (2, 128, 128),
     "first": (2, 128, 128),
     "drawn": (2,),
@@ -57,8 +57,8 @@ def test_crops_of_a_clip_follow_each_other(pool: Pool) -> None:
     samples = [sample(rng, batches.clip(rng, pool, chooser, ClipSettings())) for _ in range(2)]
     pixels = batches.collate(samples)["pixels"]
     for n in range(2):
-        for frame in range(3):
-            np.testing.assert_array_equal(pixels[3 * n + frame].numpy(), samples[n]["pixels"][frame])
+        for frame in range(4):
+            np.testing.assert_array_equal(pixels[4 * n + frame].numpy(), samples[n]["pixels"][frame])
 
 
 def test_a_start_clip_is_given_its_box(pool: Pool) -> None:

@@ -15,6 +15,8 @@ from siammask.network.guided import CROP, MASK
 from siammask.train import clips
 from siammask.train.clips import (
     FIRST,
+    FRAMES,
+    SHOWN,
     A,
     B,
     Chooser,
@@ -31,7 +33,7 @@ from siammask.train.clips import (
 )
 from siammask.train.pool import Pool
 
-QUIET = ClipSettings(absent=0, part=0, lookalike=0, occluder=0, elastic=0, start=0)
+QUIET = ClipSettings(absent=0, part=0, video_part=0, lookalike=0, occluder=0, elastic=0, start=0)
 VIDEO = {"blobs": 1.0, "boxed": 0.0, "stills": 0.0}
 STILLS = {"blobs": 0.0, "boxed": 0.0, "stills": 1.0}
 BOXED = {"blobs": 0.0, "boxed": 1.0, "stills": 0.0}
@@ -51,7 +53,7 @@ def plans(pool: Pool, settings: ClipSettings, count: int, seed: int = 0) -> Iter
 def plain(made: Plan) -> Plan:
     """The same plan without any change of colour."""
     layers = tuple(replace(layer, colour=Look().colour) for layer in made.layers)
-    return replace(made, layers=layers, looks=(Look(),) * 4)
+    return replace(made, layers=layers, looks=(Look(),) * FRAMES)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -74,11 +76,11 @@ def test_a_seed_gives_the_same_clips(pool: Pool) -> None:
 
 def test_shapes_and_ranges(pool: Pool) -> None:
     for _, drawn in plans(pool, ClipSettings(), 12):
-        assert drawn.pixels.shape == (3, CROP, CROP, 3)
-        assert drawn.masks.shape == (3, MASK, MASK)
+        assert drawn.pixels.shape == (4, CROP, CROP, 3)
+        assert drawn.masks.shape == (4, MASK, MASK)
         assert drawn.before.shape == drawn.box.shape == (MASK, MASK)
         assert {a.dtype for a in (drawn.pixels, drawn.masks, drawn.before, drawn.box)} == {np.dtype(np.uint8)}
-        assert drawn.crops.shape == (3, 3)
+        assert drawn.crops.shape == (4, 3)
         assert (drawn.crops[:, 2] >= 16).all()
         assert drawn.masks[0].any()
 
@@ -116,7 +118,7 @@ def test_the_target_keeps_near_the_middle(pool: Pool) -> None:
         ys, xs = np.nonzero(first)
         assert abs(xs.mean() - MASK / 2) < 16
         assert abs(ys.mean() - MASK / 2) < 16
-        np.testing.assert_allclose(drawn.crops, np.array([made.crops[i] for i in (FIRST, A, B)]), rtol=1e-6)
+        np.testing.assert_allclose(drawn.crops, np.array([made.crops[i] for i in SHOWN]), rtol=1e-6)
         assert overlap(drawn.before > 127, drawn.masks[1] > 127) > 0.3
 
 
@@ -130,22 +132,27 @@ def test_start_clips_search_the_first_frame_itself(pool: Pool) -> None:
         assert (drawn.pixels[1] != drawn.pixels[2]).any()
 
 
-def test_absent_clips_do_not_show_the_target_in_b(pool: Pool) -> None:
-    shares = []
+def test_absent_clips_do_not_show_the_target_in_b_or_c(pool: Pool) -> None:
+    shares, which = [], set()
     for made, drawn in plans(pool, replace(QUIET, absent=1.0, fast=0.0), 16):
-        (x, y, side), (u, v, _) = made.crops[B], made.crops[A]
-        assert math.hypot(x - u, y - v) > 0.5 * side
+        (u, v, _) = made.crops[A]
+        away = [math.hypot(x - u, y - v) / side for x, y, side in made.crops[B:]]
+        far = int(np.argmax(away))
+        which.add(far)
+        assert away[far] > 0.5
         assert (drawn.masks[1] > 127).any()
-        shares.append((drawn.masks[2] > 127).mean() / (drawn.masks[1] > 127).mean())
+        shares.append((drawn.masks[2 + far] > 127).mean() / (drawn.masks[1] > 127).mean())
+    assert which == {0, 1}
     assert np.mean(np.array(shares) < 0.05) > 0.8  # of a long thing a corner may be seen
 
 
-def test_a_part_is_a_piece_of_the_thing(pool: Pool) -> None:
-    settings = replace(QUIET, part=1.0, weights=STILLS)
+@pytest.mark.parametrize("source", [VIDEO, STILLS], ids=["video", "stills"])
+def test_a_part_is_a_piece_of_the_thing(pool: Pool, source: dict[str, float]) -> None:
+    settings = replace(QUIET, part=1.0, video_part=1.0, weights=source)
     for made, drawn in plans(pool, settings, 8):
         layer = next(la for la in made.layers if la.target is not None)
-        assert layer.cut is not None
-        whole = render(pool, replace(made, layers=tuple(replace(la, cut=None) for la in made.layers)))
+        assert layer.cuts is not None
+        whole = render(pool, replace(made, layers=tuple(replace(la, cuts=None) for la in made.layers)))
         assert whole is not None
         for part, thing in zip(drawn.masks, whole.masks, strict=True):
             assert (part <= thing).all()
@@ -161,17 +168,21 @@ def test_unknown_pixels_are_half_true(pool: Pool) -> None:
     assert set(np.unique(clips._alpha(pool, rim, 1))) == {0, 255}
 
 
-def test_an_occluder_hides_the_target(pool: Pool) -> None:
-    for made, drawn in plans(pool, replace(QUIET, occluder=1.0, weights=STILLS), 8):
+@pytest.mark.parametrize("passing", [0.0, 1.0])
+@pytest.mark.parametrize("source", [VIDEO, STILLS], ids=["video", "stills"])
+def test_an_occluder_hides_the_target(pool: Pool, source: dict[str, float], passing: float) -> None:
+    settings = replace(QUIET, occluder=1.0, dressed=1.0, passing=passing, weights=source)
+    for made, drawn in plans(pool, settings, 8):
         bare = render(pool, replace(made, layers=tuple(la for la in made.layers if la.target or la.object_id is None)))
         assert bare is not None
         assert len(made.layers) in (2, 3)
         assert (drawn.masks <= bare.masks).all()
 
 
-def test_lookalikes_are_no_target(pool: Pool) -> None:
+@pytest.mark.parametrize("source", [VIDEO, STILLS], ids=["video", "stills"])
+def test_lookalikes_are_no_target(pool: Pool, source: dict[str, float]) -> None:
     hidden = 0
-    for made, drawn in plans(pool, replace(QUIET, lookalike=1.0, weights=STILLS), 8):
+    for made, drawn in plans(pool, replace(QUIET, lookalike=1.0, dressed=1.0, weights=source), 8):
         bare = render(pool, replace(made, layers=tuple(la for la in made.layers if la.target or la.object_id is None)))
         assert bare is not None
         assert sum(la.object_id is not None and la.target is None for la in made.layers) in (1, 2)
@@ -197,7 +208,7 @@ def test_looks_change_pixels_and_keep_masks(pool: Pool) -> None:
     assert as_is is not None
     looks = (Look(gray=True), Look(low=80), Look(motion=(9, 0.4)), Look(jpeg=20), Look(gamma=2.0), Look((1.2, 1, 1, 5)))
     for look in looks:
-        changed = render(pool, replace(made, looks=(look,) * 4))
+        changed = render(pool, replace(made, looks=(look,) * FRAMES))
         assert changed is not None
         assert (changed.pixels != as_is.pixels).any(), look
         np.testing.assert_array_equal(changed.masks, as_is.masks)
@@ -257,8 +268,8 @@ def test_plans_do_not_read_pixels(pool: Pool, monkeypatch: pytest.MonkeyPatch) -
     usable = [m for m in made if m is not None]
     assert usable
     for m in usable:
-        assert len(m.crops) == len(m.looks) == 4
-        assert all(len(layer.pictures) == len(layer.places) == 4 for layer in m.layers)
+        assert len(m.crops) == len(m.looks) == FRAMES
+        assert all(len(layer.pictures) == len(layer.places) == FRAMES for layer in m.layers)
         assert m.layers[0].object_id is None
         assert sum(layer.target is not None for layer in m.layers) == 1
         assert all(layer.places[P].shape == (2, 3) for layer in m.layers)

@@ -15,7 +15,7 @@ from torch import Tensor
 from siammask.network.guided import CROP
 from siammask.train import batches, device, guided
 from siammask.train.batches import Batch, Guides
-from siammask.train.clips import FIRST, Chooser, ClipSettings, Look, Plan, Rendered, plan, render
+from siammask.train.clips import FIRST, FRAMES, Chooser, ClipSettings, Look, Plan, Rendered, plan, render
 from siammask.train.config import DataConfig, OptimConfig, TrainConfig
 from siammask.train.pool import Pool
 
@@ -33,7 +33,7 @@ def planned(pool: Pool, settings: ClipSettings, seed: int = 0) -> Iterator[tuple
         made = plan(rng, pool, chooser, settings)
         if made is None:
             continue
-        made = replace(made, looks=(Look(),) * 4)
+        made = replace(made, looks=(Look(),) * FRAMES)
         drawn = render(pool, made)
         if drawn is not None:
             yield made, drawn, batches.guides(rng, made.start or made.boxed)
@@ -95,7 +95,7 @@ def test_pictures_seen_from_afar_are_averaged(pool: Pool) -> None:
         x, y, side = one.crops[FIRST]
         for wider in (1.4, 2.3):
             more = (wider - 1) / 2 * side
-            wide = replace(one, crops=((x - more, y - more, wider * side),) * 4)
+            wide = replace(one, crops=((x - more, y - more, wider * side),) * FRAMES)
             drawn = render(pool, wide)
             if drawn is not None and len(made) < 6:
                 made.append((wide, drawn, given))
@@ -126,7 +126,7 @@ def test_mirrored_indices() -> None:
 
 def test_clips_whose_target_cannot_be_seen_are_passed_over(pool: Pool) -> None:
     made = list(islice(planned(pool, QUIET), 3))
-    away = replace(made[1][0], crops=((5000.0, 5000.0, 100.0),) * 4, fill=(9, 9, 9))
+    away = replace(made[1][0], crops=((5000.0, 5000.0, 100.0),) * FRAMES, fill=(9, 9, 9))
     plans, given = [made[0][0], away, made[2][0]], [m[2] for m in made]
     flat = device.on_device(pool, CPU)
     found = device.draw(flat, device.pack(plans, given), 2)
@@ -137,7 +137,7 @@ def test_clips_whose_target_cannot_be_seen_are_passed_over(pool: Pool) -> None:
         assert torch.equal(found[name], tensor), name
     repeated = device.draw(flat, device.pack(plans[:2], given[:2]), 2)
     assert repeated is not None
-    assert torch.equal(repeated["pixels"][:3], repeated["pixels"][3:])
+    assert torch.equal(repeated["pixels"][:4], repeated["pixels"][4:])
     assert device.draw(flat, device.pack([away], given[1:2]), 2) is None
 
 
@@ -169,7 +169,7 @@ def test_packing_reads_no_pixel(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Pool, "mask", None)
     (packed,) = islice(device.Plans(pool, ClipSettings(), 5, 0, 0), 1)
     assert len(packed.starts) == 5
-    assert len(packed.looks) == 15
+    assert len(packed.looks) == 20
 
 
 def test_the_pool_lies_on_the_device_as_it_is(pool: Pool) -> None:

@@ -53,7 +53,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_a_run_writes_its_log(done: Path) -> None:
     log = rows(done)
     assert [row["step"] for row in log] == ["1", "2", "3"]
-    names = {f"{loss}_{which}" for loss in ("mask", "dice", "coarse", "score", "overlap", "iou") for which in "ab"}
+    names = {f"{loss}_{which}" for loss in ("mask", "dice", "coarse", "score", "overlap", "iou") for which in "abc"}
     assert set(log[0]) == {"step", "rate", "norm", "seconds", "waited"} | names
     assert all(math.isfinite(float(row[name])) for row in log for name in names if not name.startswith("iou"))
     assert float(log[0]["rate"]) == pytest.approx(0.5e-4)

@@ -110,7 +110,7 @@ def guided_sample(drawn: Rendered, given: Guides) -> dict[str, np.ndarray]:
 
 
 def collate(samples: list[dict[str, np.ndarray]]) -> Batch:
-    """Stack by name; the three crops of clip n are pixels 3 n, 3 n + 1, 3 n + 2."""
+    """Stack by name; the crops of clip n are the pixels from n * len(SHOWN) on."""
     batch = {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
     batch["pixels"] = batch["pixels"].flatten(0, 1)
     return batch

@@ -1,8 +1,8 @@
 """Training clips: what to show (`plan`, pure choices by one random generator) and how it looks (`render`, with OpenCV).
 
-A clip has three crops - first, a, b - and one place more, p, where the target was before a. A `Plan` is made of layers
-on a canvas: the picture itself, cut-outs of other pictures (look-alikes, occluders), each with one affine a frame. Real
-video is the special case of one layer whose picture changes from frame to frame.
+A clip has four crops - first, a, b, c - and one place more, p, where the target was before a. A `Plan` is made of
+layers on a canvas: the picture itself, cut-outs of other pictures (look-alikes, occluders), each with one affine a
+frame. In a real video the lowest layer's picture changes from frame to frame.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from siammask.geometry import Float32, UInt8
 from siammask.network.guided import CROP, MASK
 from siammask.train.pool import IGNORE, Clip, Picture, Pool
 
-FIRST, P, A, B = 0, 1, 2, 3  # frames of a plan; p is never rendered, only its mask is
+FIRST, P, A, B, C = range(5)  # frames of a plan; p is never rendered, only its mask is
+FRAMES = 5
+SHOWN = (FIRST, A, B, C)  # the frames that are drawn, in the order of a clip's crops
 LEAST_SIDE, LEAST_AREA = (
     12,
     0.015,
 )  # what must be seen of the target in the first crop: pixels a side, share of the crop
 Affine = np.ndarray  # (2, 3) float64, source pixels -> canvas pixels
+Boxed = tuple[float, float, float, float]  # x, y, w, h
+Cut = tuple[float, float, float]  # of a part target: kept where n . (x, y) < d, in source pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +35,20 @@ class ClipSettings:
     """How training clips are made. Shares are probabilities."""
 
     weights: dict[str, float] = field(default_factory=dict)  # per source; others get 1
-    max_gap: int = 3  # stored frames between a and b, and p and a
+    max_gap: int = 3  # stored frames between p, a, b and c
     window: tuple[float, float] = (1.25, 3.0)  # range of the search window's factor
     usual_window: float = 1.45
     start: float = 0.22  # clips whose a is the first frame itself, drawn from its box
-    absent: float = 0.06
-    part: float = 0.07
+    absent: float = 0.06  # clips whose b or c looks elsewhere
+    part: float = 0.07  # of stills
+    video_part: float = 0.07
+    dressed: float = 0.5  # masked videos that get look-alikes and occluders pasted on, as stills do
     paste: float = 0.5  # of stills: shown as a cut-out on another picture
     lookalike: float = 0.4
     occluder: float = 0.25
     elastic: float = 0.35
-    fast: float = 0.25  # large motion between p, a and b
+    passing: float = 0.5  # of occluders: stand still or cross while the target passes, half of them as poles
+    fast: float = 0.25  # large motion between p, a, b and c
     min_side: float = 14.0  # px; objects below are not targets
 
 
@@ -53,10 +60,14 @@ class Layer:
     object_id: int | None
     places: tuple[Affine, ...]
     target: int | None = None  # id of the target within this layer's masks
-    cut: tuple[float, float, float] | None = None  # part target: keep n . (x, y) < d, in source pixels
-    shown: tuple[bool, ...] = (True, True, True, True)
+    cuts: tuple[Cut, ...] | None = None  # of a part target, one a frame
+    shown: tuple[bool, ...] = (True,) * FRAMES
     colour: tuple[float, ...] = (1.0, 1.0, 1.0, 0.0)  # gains b, g, r and offset
     bend: int | None = None  # seed of an elastic field
+
+    def cut(self, frame: int) -> Cut | None:
+        """What the target is cut to in a frame."""
+        return None if self.cuts is None else self.cuts[frame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +84,13 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A clip before it is drawn. `crops` are (x, y, side) on the canvas of first, p, a, b (floats)."""
+    """A clip before it is drawn. `crops` are (x, y, side) on the canvas of each frame (floats)."""
 
     layers: tuple[Layer, ...]
     crops: tuple[tuple[float, float, float], ...]
     start: bool  # a is the first frame itself
     source: str
-    looks: tuple[Look, ...]  # of first, p, a, b
+    looks: tuple[Look, ...]  # of each frame
     box_error: tuple[float, ...]  # of the first frame's box: left, top, right, bottom as shares of its sides
     fill: tuple[int, int, int] | None  # colour around the picture; None: its mirror image
     boxed: bool = False  # only boxes are known: the masks are filled boxes
@@ -87,12 +98,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A clip as arrays, for first, a, b."""
+    """A clip as arrays, for first, a, b, c."""
 
-    pixels: UInt8  # (3, 256, 256, 3) BGR
-    masks: UInt8  # (3, 128, 128), 255 = object
+    pixels: UInt8  # (4, 256, 256, 3) BGR
+    masks: UInt8  # (4, 128, 128), 255 = object
     before: UInt8  # (128, 128) the mask at p as the crop of a sees it
-    crops: Float32  # (3, 3) x, y, side
+    crops: Float32  # (4, 3) x, y, side
     box: UInt8  # (128, 128) the filled box of the first frame, as its crop sees it
     start: bool
     boxed: bool
@@ -101,14 +112,14 @@ class Rendered:
 def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipSettings) -> Plan | None:
     """Choose a clip; None where the choice fell on something unusable (try again)."""
     clip = chooser.clip(rng)
-    made = _video(rng, clip, settings) if clip.is_video else _still(rng, pool, chooser, clip, settings)
+    made = _video(rng, chooser, clip, settings) if clip.is_video else _still(rng, chooser, clip, settings)
     if made is None:
         return None
     layers, boxes = made  # boxes: of the target on the canvas, per frame, x, y, w, h; None = not visible
     start = rng.random() < settings.start
     absent = not start and rng.random() < settings.absent
     if start:
-        order = (A, A, A, B)
+        order = (A, A, A, B, C)
         layers = tuple(_frames(layer, order) for layer in layers)
         boxes = tuple(boxes[i] for i in order)
     if boxes[FIRST] is None or boxes[P] is None or boxes[A] is None:
@@ -116,20 +127,23 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
     first = _window(boxes[FIRST], settings.usual_window, rng, 0.02)
     a = first if start else _window(boxes[P], _factor(rng, settings), rng, 0.08)
     b = _window(boxes[A], _factor(rng, settings), rng, 0.08)
-    if absent:
-        x, y, side = b
-        turn = rng.uniform(0, 2 * math.pi)
-        away = side * rng.uniform(0.9, 1.3)
-        b = (x + away * math.cos(turn), y + away * math.sin(turn), side)
-    seeds = tuple(int(v) for v in rng.integers(0, 2**31, 4))
+    c = _window(boxes[B] or boxes[A], _factor(rng, settings), rng, 0.08)
+    if absent and rng.random() < 0.5:
+        b = _elsewhere(rng, b)
+    elif absent:
+        c = _elsewhere(rng, c)
+    seeds = tuple(int(v) for v in rng.integers(0, 2**31, FRAMES))
     if rng.random() < 0.6:  # the light stays as it is
-        seeds = (seeds[0],) * 4
+        seeds = (seeds[0],) * FRAMES
     whole = layers[0].target is not None and _touches_edge(layers[0].pictures[FIRST], layers[0].target)
-    fill = tuple(int(v) for v in rng.integers(60, 180) + rng.normal(0, 12, 3)) if whole or rng.random() < 0.25 else None
+    plain = 0.6 if clip.is_video else 0.25  # the tracker fills with a colour; a mirror image is one more look-alike
+    fill = (
+        tuple(int(v) for v in rng.integers(60, 180) + rng.normal(0, 12, 3)) if whole or rng.random() < plain else None
+    )
     gray = bool(rng.random() < 0.08)
     looks = tuple(_look(seed, gray) for seed in seeds)
     error = tuple(float(v) for v in rng.normal(0, 0.025, 4))
-    return Plan(layers, (first, first, a, b), start, clip.source, looks, error, fill, not clip.pictures[0].mask)
+    return Plan(layers, (first, first, a, b, c), start, clip.source, looks, error, fill, not clip.pictures[0].mask)
 
 
 @dataclass(frozen=True)
@@ -194,17 +208,21 @@ class Chooser:
 
 
 def _video(
-    rng: np.random.Generator, clip: Clip, settings: ClipSettings
-) -> tuple[tuple[Layer, ...], tuple[tuple[float, float, float, float] | None, ...]] | None:
-    """Four frames of a real video: first anywhere, then p, a, b near each other, forwards or backwards."""
+    rng: np.random.Generator, chooser: Chooser, clip: Clip, settings: ClipSettings
+) -> tuple[tuple[Layer, ...], tuple[Boxed | None, ...]] | None:
+    """Five frames of a real video: first anywhere, then p, a, b, c near each other, forwards or backwards."""
     n = len(clip.pictures)
     gap = 1 + int(rng.integers(0, settings.max_gap)) if rng.random() < settings.fast else 1
-    gap = max(1, min(gap, (n - 1) // 2))
-    turn = 1 if rng.random() < 0.5 else -1
-    middle = int(rng.integers(gap, max(gap + 1, n - gap)))
-    picks = [int(rng.integers(0, n)), middle - turn * gap, middle, middle + turn * gap]
-    picks = [min(max(i, 0), n - 1) for i in picks]
-    pictures = tuple(clip.pictures[i] for i in picks)
+    gap = max(1, min(gap, (n - 1) // 3))
+    p, turn = int(rng.integers(0, max(1, n - 3 * gap))), gap
+    if rng.random() < 0.5:
+        p, turn = n - 1 - p, -gap
+    picks = [int(rng.integers(0, n)), p, p + turn, p + 2 * turn, p + 3 * turn]
+    masked = clip.pictures[0].mask
+    part = masked and rng.random() < settings.video_part
+    if part:  # of the first frame the same part, in much the same pose
+        picks[FIRST] = p + int(rng.integers(-6, 7))
+    pictures = tuple(clip.pictures[min(max(i, 0), n - 1)] for i in picks)
     common = [k for k in pictures[FIRST].boxes if k in pictures[P].boxes and k in pictures[A].boxes]
     common = [k for k in common if min(pictures[FIRST].boxes[k][2:]) >= settings.min_side / 2]
     if not common:
@@ -216,15 +234,26 @@ def _video(
     flip = rng.random() < 0.5
     zoom = math.exp(rng.uniform(-0.2, 0.2))
     place = np.array([[-zoom if flip else zoom, 0, zoom * size[0] if flip else 0.0], [0, zoom, 0]])
-    if pictures[FIRST].mask and rng.random() < 0.3:  # a turned box would be no box
+    if masked and rng.random() < 0.3:  # a turned box would be no box
         place = _about(place, np.array(size) * zoom / 2, _motion(rng, 15, 0.0, 0.1))
-    layer = Layer(pictures, None, (place,) * 4, target=k, colour=_colour(rng))
-    return (layer,), tuple(_moved(p.boxes.get(k), place) for p in pictures)
+    known = [p.boxes.get(k) for p in pictures]
+    cuts = None
+    if part:
+        how = (0.0 if rng.random() < 0.75 else math.pi, rng.uniform(-0.4, 0.3))
+        cuts = tuple(_cut(box or (0.0, 0.0, 1.0, 1.0), *how) for box in known)
+        known = [box and _cut_box(box, cut) for box, cut in zip(known, cuts, strict=True)]
+    boxes = tuple(_moved(box, place) for box in known)
+    layer = Layer(pictures, None, (place,) * FRAMES, target=k, cuts=cuts, colour=_colour(rng))
+    if not masked or not chooser.cutouts or rng.random() >= settings.dressed:
+        return (layer,), boxes
+    again = clip.pictures[int(rng.integers(0, n))]
+    double = (again, k) if k in again.areas and not _touches_edge(again, k) and rng.random() < 0.6 else None
+    return (layer, *_dress(rng, chooser, settings, boxes, None, double)), boxes
 
 
 def _still(
-    rng: np.random.Generator, pool: Pool, chooser: Chooser, clip: Clip, settings: ClipSettings
-) -> tuple[tuple[Layer, ...], tuple[tuple[float, float, float, float] | None, ...]] | None:
+    rng: np.random.Generator, chooser: Chooser, clip: Clip, settings: ClipSettings
+) -> tuple[tuple[Layer, ...], tuple[Boxed | None, ...]] | None:
     """A still set in motion: as it is with a moving camera, or cut out and moved over another picture."""
     picture = clip.pictures[0]
     ids = [k for k, box in picture.boxes.items() if min(box[2:]) >= settings.min_side and picture.areas[k] > 150]
@@ -235,7 +264,8 @@ def _still(
     category = clip.categories.get(k, clip.source)
     cuttable = not _touches_edge(picture, k)
     paste = clip.source == "eth80" or (cuttable and rng.random() < settings.paste)
-    cut = _cut(rng, box) if rng.random() < settings.part else None
+    cut = _cut(box, *_part(rng)) if rng.random() < settings.part else None
+    cuts = (cut,) * FRAMES if cut is not None else None
     bend = int(rng.integers(2**31)) if rng.random() < settings.elastic else None
     fast = rng.random() < settings.fast
     centre = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
@@ -246,12 +276,14 @@ def _still(
         goal = math.exp(rng.uniform(math.log(24), math.log(260)))  # size of the target on the canvas
         zoom = goal / size
         spot = np.array([rng.uniform(0.15, 0.85) * ground.width, rng.uniform(0.15, 0.85) * ground.height])
-        layers.append(Layer((ground,) * 4, None, _path(rng, np.eye(2, 3), spot, goal, fast, 0.5), colour=_colour(rng)))
+        layers.append(
+            Layer((ground,) * FRAMES, None, _path(rng, np.eye(2, 3), spot, goal, fast, 0.5), colour=_colour(rng))
+        )
         base = np.array([[zoom, 0, spot[0] - zoom * centre[0]], [0, zoom, spot[1] - zoom * centre[1]]])
         if rng.random() < 0.5:
             base = _about(base, spot, np.array([[-1.0, 0, 0], [0, 1.0, 0]]))
         places = _path(rng, base, spot, goal, fast, 1.0)
-        layers.append(Layer((picture,) * 4, k, places, k, cut, colour=_colour(rng), bend=bend))
+        layers.append(Layer((picture,) * FRAMES, k, places, k, cuts, colour=_colour(rng), bend=bend))
     else:
         zoom = math.exp(rng.uniform(-0.5, 0.5))
         spot, goal = centre * zoom, size * zoom
@@ -259,33 +291,56 @@ def _still(
         if rng.random() < 0.5:
             base = _about(base, spot, np.array([[-1.0, 0, 0], [0, 1.0, 0]]))
         places = _path(rng, base, spot, goal, fast, 1.0)
-        layers.append(Layer((picture,) * 4, None, places, k, cut, colour=_colour(rng), bend=bend))
+        layers.append(Layer((picture,) * FRAMES, None, places, k, cuts, colour=_colour(rng), bend=bend))
     boxes = tuple(_moved(box if cut is None else _cut_box(box, cut), place) for place in places)
+    double = (picture, k) if cuttable and rng.random() < 0.35 else None
+    dress = _dress(rng, chooser, settings, boxes, category, double)
+    if paste and dress and dress[0].shown[FIRST] and rng.random() < 0.5:  # a look-alike behind the target
+        layers.insert(1, dress[0])
+        dress = dress[1:]
+    return (*layers, *dress), boxes
+
+
+def _dress(
+    rng: np.random.Generator,
+    chooser: Chooser,
+    settings: ClipSettings,
+    boxes: tuple[Boxed | None, ...],
+    category: str | None,
+    double: tuple[Picture, int] | None,
+) -> tuple[Layer, ...]:
+    """Look-alikes (the target's own `double` where there is one) and an occluder, to lie over the other layers."""
+    seen = next(box for box in boxes[P:] if box is not None)
+    size = math.sqrt(seen[2] * seen[3])
+    layers = []
     if rng.random() < settings.lookalike:
         for _ in range(1 + int(rng.integers(2))):
-            other, j = (picture, k) if cuttable and rng.random() < 0.35 else chooser.cutout(rng, category)
-            beside = _beside(rng, other.boxes[j], boxes, goal, 0.7, 1.6)
-            at = 1 if paste and rng.random() < 0.5 else len(layers)
-            layers.insert(at, Layer((other,) * 4, j, beside, colour=_colour(rng)))
+            other, j = double or chooser.cutout(rng, category)
+            places = _beside(rng, other.boxes[j], boxes, size, 0.7, 1.6)
+            layers.append(Layer((other,) * FRAMES, j, places, colour=_colour(rng)))
     if rng.random() < settings.occluder:
         other, j = chooser.cutout(rng)
-        over = _beside(rng, other.boxes[j], boxes, goal, 0.15, 0.8, rng.uniform(0.35, 0.9))
-        shown = tuple(bool(v) for v in rng.random(4) < 0.75)
-        layers.append(Layer((other,) * 4, j, over, shown=(rng.random() < 0.2, *shown[1:]), colour=_colour(rng)))
-    return tuple(layers), boxes
+        if rng.random() < settings.passing:
+            places, shown = _passing(rng, other.boxes[j], boxes, size), (True,) * FRAMES
+        else:
+            places = _beside(rng, other.boxes[j], boxes, size, 0.15, 0.8, rng.uniform(0.35, 0.9))
+            shown = tuple(bool(v) for v in rng.random(FRAMES) < 0.75)
+        shown = (bool(rng.random() < 0.15), *shown[1:])
+        layers.append(Layer((other,) * FRAMES, j, places, shown=shown, colour=_colour(rng)))
+    return tuple(layers)
 
 
 def _path(
     rng: np.random.Generator, base: Affine, spot: np.ndarray, size: float, fast: bool, share: float
 ) -> tuple[Affine, ...]:
-    """Places in the four frames: first far from the rest, then two steps of ordinary motion (or of fast motion)."""
+    """Places in the frames: first far from the rest, then three steps of ordinary motion (or of fast motion)."""
     far = _about(base, spot, _motion(rng, 18 * share, 0.25 * share, 0.3 * share, 0.12))
     step = 2.2 if fast else 1.0
     places = [far]
     here, spot = base, spot.copy()
     places.append(here)
     drift = rng.normal(0, 0.08 * size * step * share, 2)
-    for _ in range(2):
+    for _ in range(3):
         shift = drift + rng.standard_t(3, 2) * 0.05 * size * step * share
         here = _about(here, spot, _motion(rng, 3.5 * step * share, 0.035 * step * share, 0.02, 0.015))
         here = here + np.array([[0, 0, shift[0]], [0, 0, shift[1]]])
@@ -313,8 +368,8 @@ def _about(place: Affine, spot: np.ndarray, motion: Affine) -> Affine:
 
 def _beside(
     rng: np.random.Generator,
-    box: tuple[float, float, float, float],
-    targets: tuple[tuple[float, float, float, float] | None, ...],
+    box: Boxed,
+    targets: tuple[Boxed | None, ...],
     size: float,
     near: float,
     far: float,
@@ -325,18 +380,45 @@ def _beside(
     zoom = size / own * (rel if rel is not None else math.exp(rng.normal(0, 0.2)))
     turn, distance = rng.uniform(0, 2 * math.pi), size * rng.uniform(near, far)
     offset = distance * np.array([math.cos(turn), math.sin(turn)])
-    sway = rng.normal(0, 0.15 * size, (4, 2)).cumsum(0)
-    places = []
-    angle = rng.normal(0, 0.15)
-    for i in range(4):
-        t = targets[i]
-        spot = np.array([t[0] + t[2] / 2, t[1] + t[3] / 2]) if t else np.zeros(2)
-        here = spot + offset + sway[i]
-        c, s = zoom * math.cos(angle), zoom * math.sin(angle)
-        m = np.array([[c, -s], [s, c]])
-        centre = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
-        places.append(np.hstack([m, (here - m @ centre)[:, None]]))
-    return tuple(places)
+    sway = rng.normal(0, 0.15 * size, (FRAMES, 2)).cumsum(0)
+    m = zoom * _turned(rng.normal(0, 0.15))
+    return tuple(_put(m, box, spot + offset + off) for spot, off in zip(_spots(targets), sway, strict=True))
+
+
+def _passing(
+    rng: np.random.Generator, box: Boxed, targets: tuple[Boxed | None, ...], size: float
+) -> tuple[Affine, ...]:
+    """Places of another cut-out that the target passes behind, at a, b or c; half of them are drawn out to poles."""
+    way = rng.uniform(0, 2 * math.pi)
+    if rng.random() < 0.5:
+        wide, long = size * rng.uniform(0.08, 0.4), size * rng.uniform(1.5, 4.0)
+        m = _turned(way + rng.normal(0, 0.2)) @ np.diag([wide / max(1.0, box[2]), long / max(1.0, box[3])])
+    else:
+        own = math.sqrt(max(1.0, box[2] * box[3]))
+        m = size / own * rng.uniform(0.4, 1.2) * _turned(rng.normal(0, 0.3))
+    along = np.array([math.cos(way), math.sin(way)])
+    speed, aside = size * rng.uniform(0.15, 0.9), size * rng.normal(0, 0.2, 2)
+    meets = rng.uniform(A - 0.5, C + 0.5)
+    return tuple(_put(m, box, spot + aside + along * speed * (i - meets)) for i, spot in enumerate(_spots(targets)))
+
+
+def _turned(angle: float) -> np.ndarray:
+    """(2, 2) rotation."""
+    c, s = math.cos(angle), math.sin(angle)
+    return np.array([[c, -s], [s, c]])
+
+
+def _put(m: np.ndarray, box: Boxed, spot: np.ndarray) -> Affine:
+    """The linear map `m`, moved so that the middle of `box` comes to `spot`."""
+    return np.hstack([m, (spot - m @ (box[0] + box[2] / 2, box[1] + box[3] / 2))[:, None]])
+
+
+def _spots(targets: tuple[Boxed | None, ...]) -> list[np.ndarray]:
+    """Middles of the boxes; where there is none, of the one before."""
+    spots: list[np.ndarray] = []
+    for t in targets:
+        spots.append(np.array([t[0] + t[2] / 2, t[1] + t[3] / 2]) if t else spots[-1] if spots else np.zeros(2))
+    return spots
 
 
 def _frames(layer: Layer, order: tuple[int, ...]) -> Layer:
@@ -345,10 +427,11 @@ def _frames(layer: Layer, order: tuple[int, ...]) -> Layer:
         pictures=tuple(layer.pictures[i] for i in order),
         places=tuple(layer.places[i] for i in order),
         shown=tuple(layer.shown[i] for i in order),
+        cuts=layer.cuts and tuple(layer.cuts[i] for i in order),
     )
 
 
-def _moved(box: tuple[float, float, float, float] | None, place: Affine) -> tuple[float, float, float, float] | None:
+def _moved(box: Boxed | None, place: Affine) -> Boxed | None:
     """Bounding box of a moved box (its inscribed ellipse, so that turning does not inflate it)."""
     if box is None:
         return None
@@ -358,9 +441,7 @@ def _moved(box: tuple[float, float, float, float] | None, place: Affine) -> tupl
     return (centre[0] - half[0], centre[1] - half[1], 2 * half[0], 2 * half[1])
 
 
-def _window(
-    box: tuple[float, float, float, float] | None, factor: float, rng: np.random.Generator, jitter: float
-) -> tuple[float, float, float]:
+def _window(box: Boxed | None, factor: float, rng: np.random.Generator, jitter: float) -> tuple[float, float, float]:
     """Crop (x, y, side) around a box, as the tracker takes it, with the error a tracker's box has."""
     assert box is not None
     w, h = (v * math.exp(rng.normal(0, jitter)) for v in box[2:])
@@ -389,18 +470,27 @@ def _touches_edge(picture: Picture, k: int) -> bool:
     return edges > 0
 
 
-def _cut(rng: np.random.Generator, box: tuple[float, float, float, float]) -> tuple[float, float, float]:
-    """A half-plane through a box: mostly level (heads, torsos), keeping 30 to 70 %."""
-    turn = rng.choice([0.0, 0.0, math.pi, math.pi / 2, -math.pi / 2]) + rng.normal(0, 0.2)
-    n = np.array([math.sin(turn), math.cos(turn)])  # turn 0: keep what lies above
+def _elsewhere(rng: np.random.Generator, crop: tuple[float, float, float]) -> tuple[float, float, float]:
+    """A crop beside the one given."""
+    x, y, side = crop
+    turn, away = rng.uniform(0, 2 * math.pi), side * rng.uniform(0.9, 1.3)
+    return (x + away * math.cos(turn), y + away * math.sin(turn), side)
+
+
+def _part(rng: np.random.Generator) -> tuple[float, float]:
+    """Which part: mostly level (heads, torsos), 30 to 70 % of the whole; as `_cut` takes it."""
+    return rng.choice([0.0, 0.0, math.pi, math.pi / 2, -math.pi / 2]) + rng.normal(0, 0.2), rng.uniform(-0.4, 0.4)
+
+
+def _cut(box: Boxed, turn: float, share: float) -> Cut:
+    """The half-plane through a box that keeps what lies above (turn 0), up to `share` of its reach from the middle."""
+    n = np.array([math.sin(turn), math.cos(turn)])
     centre = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
     reach = abs(n[0]) * box[2] / 2 + abs(n[1]) * box[3] / 2
-    return (float(n[0]), float(n[1]), float(n @ centre + reach * rng.uniform(-0.4, 0.4)))
+    return (float(n[0]), float(n[1]), float(n @ centre + reach * share))
 
 
-def _cut_box(
-    box: tuple[float, float, float, float], cut: tuple[float, float, float]
-) -> tuple[float, float, float, float]:
+def _cut_box(box: Boxed, cut: Cut) -> Boxed:
     """Bounding box of what the half-plane leaves of a box."""
     x, y, w, h = box
     grid = np.stack(np.meshgrid(np.linspace(x, x + w, 17), np.linspace(y, y + h, 17)), -1).reshape(-1, 2)
@@ -422,17 +512,18 @@ def render(pool: Pool, p: Plan) -> Rendered | None:
     else:
         a, a_mask = _draw(pool, p, A, p.crops[A])
         before = _target_only(pool, p, P, p.crops[A])
-    b, b_mask = _draw(pool, p, B, p.crops[B])
-    small = [cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in (first_mask, a_mask, b_mask)]
+    rest = [_draw(pool, p, frame, p.crops[frame]) for frame in (B, C)]
+    masks = (first_mask, a_mask, *(mask for _, mask in rest))
+    small = [cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in masks]
     filled = np.zeros((CROP, CROP), np.uint8)
     error = np.array(p.box_error) * np.array([box[2] - box[0], box[3] - box[1]] * 2)
     x0, y0, x1, y1 = np.clip(np.array(box) + error, 0, CROP).round().astype(int)
     filled[y0:y1, x0:x1] = 255
     return Rendered(
-        np.stack([first, a, b]),
+        np.stack([first, a, *(pixels for pixels, _ in rest)]),
         np.stack(small),
         cv2.resize(before, (MASK, MASK), interpolation=cv2.INTER_AREA),
-        np.array([p.crops[i] for i in (FIRST, A, B)], np.float32),
+        np.array([p.crops[i] for i in SHOWN], np.float32),
         cv2.resize(filled, (MASK, MASK), interpolation=cv2.INTER_AREA),
         p.start,
         p.boxed,
@@ -452,7 +543,7 @@ def _draw(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float]) -> 
         if layer.object_id is None:
             canvas = colour
             if layer.target is not None:
-                alpha = _alpha(pool, picture, layer.target, layer.cut, soft=True)
+                alpha = _alpha(pool, picture, layer.target, layer.cut(frame), soft=True)
                 truth = _warp(alpha, layer, frame, crop, 0)
             continue
         alpha = _warp(_alpha(pool, picture, layer.object_id), layer, frame, crop, 0)
@@ -462,10 +553,10 @@ def _draw(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float]) -> 
         canvas = _blend(canvas, colour, soft)
         if layer.target is None:
             truth = cv2.min(truth, 255 - alpha)
-        elif layer.cut is None:
+        elif layer.cuts is None:
             truth = alpha
         else:
-            truth = _warp(_alpha(pool, picture, layer.target, layer.cut), layer, frame, crop, 0)
+            truth = _warp(_alpha(pool, picture, layer.target, layer.cut(frame)), layer, frame, crop, 0)
     return _finish(canvas, p.looks[frame]), truth
 
 
@@ -473,14 +564,12 @@ def _target_only(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, floa
     """The target's mask (256, 256) of one frame as `crop` sees it, occluders not counted."""
     for layer in p.layers:
         if layer.target is not None:
-            alpha = _alpha(pool, layer.pictures[frame], layer.target, layer.cut)
+            alpha = _alpha(pool, layer.pictures[frame], layer.target, layer.cut(frame))
             return _warp(alpha, layer, frame, crop, 0)
     raise AssertionError("a plan without a target")
 
 
-def _alpha(
-    pool: Pool, picture: Picture, k: int, cut: tuple[float, float, float] | None = None, soft: bool = False
-) -> UInt8:
+def _alpha(pool: Pool, picture: Picture, k: int, cut: Cut | None = None, soft: bool = False) -> UInt8:
     """Mask (H, W) of object k: 255 inside, 0 outside and, where `soft`, 128 on its rim where the truth is not known.
 
     Of a picture that has only boxes, the filled box.

@@ -24,8 +24,8 @@ from siammask.train.clips import (
     FIRST,
     LEAST_AREA,
     LEAST_SIDE,
+    SHOWN,
     A,
-    B,
     Chooser,
     ClipSettings,
     Layer,
@@ -38,13 +38,13 @@ from siammask.train.clips import (
 )
 from siammask.train.pool import IGNORE, Picture, Pool
 
-_SHOWN = (FIRST, A, B)  # the crops of a clip, in the order of its slots
+SLOTS = len(SHOWN)
 _CHUNK = 64  # layers read at a time: 64 x 256 x 256 indices are 34 MB
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Plans as tables. A slot is a crop to draw (3 n, 3 n + 1, 3 n + 2 of clip n), a view a layer as one crop sees it.
+    """Plans as tables. A slot is a crop to draw, SLOTS of them a clip; a view is a layer as one crop sees it.
 
     `alphas` are masks of objects to be read through a view; they are named by their row.
     """
@@ -73,7 +73,7 @@ class Packed:
     before: tuple[int, ...]  # alphas
     starts: tuple[bool, ...]
     boxed: tuple[bool, ...]
-    crops: Tensor  # (N, 3, 3)
+    crops: Tensor  # (N, SLOTS, 3)
     box_error: Tensor  # (N, 4)
     looks: tuple[Look, ...]  # of each slot
     guides: tuple[Guides, ...]
@@ -163,7 +163,7 @@ def pack(plans: Sequence[Plan], given: Sequence[Guides]) -> Packed:
         return len(alphas) - 1
 
     for n, p in enumerate(plans):
-        for slot, frame in enumerate(_SHOWN):
+        for slot, frame in enumerate(SHOWN):
             if p.start and frame == A:
                 continue  # it is the first crop once more
             for number, layer in enumerate(p.layers):
@@ -176,15 +176,15 @@ def pack(plans: Sequence[Plan], given: Sequence[Guides]) -> Packed:
                     truth = over
                 if layer.target is None:
                     truth = -1
-                elif layer.object_id is None or layer.cut is not None:
-                    truth = alpha(at, layer, layer.target, layer.cut, soft=layer.object_id is None)
-                layers[number].append((3 * n + slot, at, over, truth))
+                elif layer.object_id is None or layer.cuts is not None:
+                    truth = alpha(at, layer, layer.target, layer.cut(frame), soft=layer.object_id is None)
+                layers[number].append((SLOTS * n + slot, at, over, truth))
     coloured = len(views)
     before = []
     for p in plans:
         number = next(i for i, layer in enumerate(p.layers) if layer.target is not None)
         layer = p.layers[number]
-        before.append(alpha(see(p, number, P, A), layer, layer.target, layer.cut))
+        before.append(alpha(see(p, number, P, A), layer, layer.target, layer.cut(P)))
     pictures, small, matrices, bends, fills, colours, factors = zip(*views, strict=True)
     forward = np.stack(matrices)
     turn = np.linalg.inv(forward[:, :, :2])
@@ -211,9 +211,9 @@ def pack(plans: Sequence[Plan], given: Sequence[Guides]) -> Packed:
         before=tuple(before),
         starts=tuple(p.start for p in plans),
         boxed=tuple(p.boxed for p in plans),
-        crops=torch.tensor([[p.crops[i] for i in _SHOWN] for p in plans], dtype=torch.float32),
+        crops=torch.tensor([[p.crops[i] for i in SHOWN] for p in plans], dtype=torch.float32),
         box_error=torch.tensor([p.box_error for p in plans], dtype=torch.float32),
-        looks=tuple(p.looks[FIRST if p.start and frame == A else frame] for p in plans for frame in _SHOWN),
+        looks=tuple(p.looks[FIRST if p.start and frame == A else frame] for p in plans for frame in SHOWN),
         guides=tuple(given),
     )
 
@@ -227,8 +227,8 @@ def draw(flat: Tensor, p: Packed, batch: int) -> Batch | None:
     device, n = flat.device, len(p.starts)
     colours = _colours(flat, p)
     alphas = _alphas(flat, p)
-    canvas = torch.zeros((3 * n, 3, CROP, CROP), device=device)
-    truth = torch.zeros((3 * n, CROP, CROP), device=device)
+    canvas = torch.zeros((SLOTS * n, 3, CROP, CROP), device=device)
+    truth = torch.zeros((SLOTS * n, CROP, CROP), device=device)
     for number, rows in enumerate(p.layers):
         slot, at, over, seen = torch.tensor(rows, device=device).unbind(1)
         colour = effects.tint(colours[at].float(), p.tint[at])
@@ -242,22 +242,22 @@ def draw(flat: Tensor, p: Packed, batch: int) -> Batch | None:
         mine = alphas[seen.clamp(min=0)].float()
         truth[slot] = torch.where((seen >= 0)[:, None, None], mine, torch.minimum(truth[slot], 255 - alpha))
     start = torch.tensor(p.starts, device=device)
-    again = torch.where(start, 0, 1) + 3 * torch.arange(n, device=device)
-    canvas[1::3], truth[1::3] = canvas[again], truth[again]
-    before = torch.where(start[:, None, None], truth[0::3], alphas[torch.tensor(p.before, device=device)].float())
+    again = torch.where(start, 0, 1) + SLOTS * torch.arange(n, device=device)
+    canvas[1::SLOTS], truth[1::SLOTS] = canvas[again], truth[again]
+    before = torch.where(start[:, None, None], truth[0::SLOTS], alphas[torch.tensor(p.before, device=device)].float())
 
-    x0, y0, x1, y1, found = effects.box_of(truth[0::3])
+    x0, y0, x1, y1, found = effects.box_of(truth[0::SLOTS])
     large = torch.minimum(x1 - x0, y1 - y0) >= LEAST_SIDE
-    usable = found & large & ((truth[0::3] > 127).float().mean((1, 2)) >= LEAST_AREA)
+    usable = found & large & ((truth[0::SLOTS] > 127).float().mean((1, 2)) >= LEAST_AREA)
     chosen = torch.nonzero(usable)[:, 0]  # the one place where the device is waited for
     if len(chosen) == 0:
         return None
     chosen = chosen[torch.arange(batch, device=device) % len(chosen)]
     names = chosen.tolist()
     box = _filled(torch.stack((x0, y0, x1, y1), 1)[chosen], p.box_error[chosen])
-    slots = (3 * chosen[:, None] + torch.arange(3, device=device)).flatten()
-    pixels = effects.finish(canvas[slots], [p.looks[3 * i + k] for i in names for k in range(3)])
-    masks = _half(truth[slots]).view(batch, 3, MASK, MASK)
+    slots = (SLOTS * chosen[:, None] + torch.arange(SLOTS, device=device)).flatten()
+    pixels = effects.finish(canvas[slots], [p.looks[SLOTS * i + k] for i in names for k in range(SLOTS)])
+    masks = _half(truth[slots]).view(batch, SLOTS, MASK, MASK)
     given = [p.guides[i] for i in names]
     return _batch(pixels, masks, _half(before[chosen]), box, p.crops[chosen], names, p, given)
 

@@ -1,7 +1,7 @@
 """Training of the guided network: clips in, and what one step says of them.
 
-Each clip has three crops. The network draws a from the first frame's mask and a spoiled mask of before; then it draws b
-guided by what it has just drawn on a, so that it learns to live with its own mistakes.
+Each clip has four crops. The network draws a from the first frame's mask and a spoiled mask of before; then it draws b
+guided by what it has just drawn on a, and c by what it drew on b, so that it learns to live with its own mistakes.
 """
 
 from __future__ import annotations
@@ -21,52 +21,68 @@ from siammask.engines.guided import GuidedEngine
 from siammask.engines.torch import TorchGraphs
 from siammask.errors import WeightsError
 from siammask.network import guided
-from siammask.network.guided import Features, Guided
+from siammask.network.guided import Features, Guided, Memory
 from siammask.network.light import imagenet_light
 from siammask.train import device as on_device
 from siammask.train import losses, pool
 from siammask.train.batches import FEATURES, Batch, Clips, Frozen
+from siammask.train.clips import SHOWN
 from siammask.train.config import TrainConfig
 from siammask.train.task import Steps, Task
 from siammask.variants import variant
 
 
 def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Steps:
-    """Draw a, then b guided by the drawing of a; the losses of both."""
-    f = features(network, batch, c.optim.amp)
-    first, a, b = (Features(*(t[i::3] for t in f)) for i in range(3))
+    """Draw a from the first frame, then b and c guided by what was drawn before; the losses of all three."""
+    first, *searched = _by_crop(features(network, batch, c.optim.amp))
     masks = _unit(batch["masks"])
-    n = masks.shape[0]
-    device = masks.device
+    n, device = masks.shape[0], masks.device
     given = _unit(batch["first"])[:, None]
     drawn = batch["drawn"].view(n, 1, 1, 1)
     start = batch["start"].view(n, 1, 1, 1)
-    remembered = network.memorise(first.feat, first.key, first.low, given, drawn)
-    drawing_a = network.draw(a, remembered, remembered, _unit(batch["guide"])[:, None])
-
-    share = c.optim.teacher[0] + (c.optim.teacher[1] - c.optim.teacher[0]) * min(1.0, step / (0.5 * c.optim.steps))
     boxed = batch["boxed"]
+    share = c.optim.teacher[0] + (c.optim.teacher[1] - c.optim.teacher[0]) * min(1.0, step / (0.5 * c.optim.steps))
     taught = (torch.rand((n, 1, 1, 1), device=device) < share) & ~boxed.view(n, 1, 1, 1)
-    own = torch.sigmoid(drawing_a.mask.detach())
-    used = torch.where(taught, _unit(batch["teacher"])[:, None], own)
-    # after the first frame is drawn from its box, the drawing, cut by the box, is what is remembered of it
-    box = _unit(batch["box"])[:, None]
-    given = torch.where(start, used * box, given)
-    remembered = network.memorise(first.feat, first.key, first.low, given, torch.where(start, 1.0, drawn))
-    last = network.memorise(a.feat, a.key, a.low, torch.where(start, used * box, used), torch.ones_like(drawn))
-    keep = torch.rand((n, 1, 1, 1), device=device) >= c.optim.guide_drop
-    guide = carried(used, batch["crops"][:, 1], batch["crops"][:, 2]) * keep
-    drawing_b = network.draw(b, remembered, last, guide)
-
+    remembered = last = network.memorise(first.feat, first.key, first.low, given, drawn)
+    guide = _unit(batch["guide"])[:, None]
     total = torch.zeros((), device=device)
     parts: dict[str, float] = {}
-    for name, drawing, truth in (("a", drawing_a, masks[:, 1:2]), ("b", drawing_b, masks[:, 2:3])):
+    for i, (name, crop) in enumerate(zip("abc", searched, strict=True), 1):
+        drawing = network.draw(crop, remembered, last, guide)
+        truth = masks[:, i : i + 1]
         found = losses.guided_losses(drawing, truth, c.loss, boxed)
         total = total + losses.total(found, c.loss)
         parts |= {f"{k}_{name}": float(v.detach()) for k, v in found.items()}
         seen = truth.flatten(1).any(1)
         parts[f"iou_{name}"] = float(losses.overlaps(drawing.mask.detach(), truth, boxed)[seen].mean())
+        if i == len(searched):
+            break
+        used = torch.sigmoid(drawing.mask.detach())
+        good = torch.sigmoid(drawing.overlap.detach()) >= variant(c.variant).search.remember_score
+        if i == 1:
+            used = torch.where(taught, _unit(batch["teacher"])[:, None], used)
+            # after the first frame is drawn from its box, the drawing, cut by the box, is what is remembered of it
+            used_first = used * _unit(batch["box"])[:, None]
+            given = torch.where(start, used_first, given)
+            remembered = network.memorise(first.feat, first.key, first.low, given, torch.where(start, 1.0, drawn))
+            used = torch.where(start, used_first, used)
+            good = torch.ones_like(good)
+        # as the tracker does, what scored badly is not remembered
+        now = network.memorise(crop.feat, crop.key, crop.low, used, torch.ones_like(drawn))
+        last = Memory(*(torch.where(_like(good, new), new, old) for new, old in zip(now, last, strict=True)))
+        keep = torch.rand((n, 1, 1, 1), device=device) >= c.optim.guide_drop
+        guide = carried(used, batch["crops"][:, i], batch["crops"][:, i + 1]) * keep
     return Steps(total, parts)
+
+
+def _by_crop(f: Features) -> list[Features]:
+    """Features of the crops of all clips -> those of each crop of a clip."""
+    return [Features(*(t[i :: len(SHOWN)] for t in f)) for i in range(len(SHOWN))]
+
+
+def _like(flag: Tensor, x: Tensor) -> Tensor:
+    """(N,) -> (N, 1, ...) with as many axes as x."""
+    return flag.view(-1, *(1 for _ in x.shape[1:]))
 
 
 def features(network: Guided, batch: Batch, amp: bool = False) -> Features:
@@ -149,4 +165,4 @@ def _unit(x: Tensor) -> Tensor:
     return x.float() / 255.0
 
 
-TASK = Task(initial, groups, make_batches, guided_step, engine, ("iou_a", "iou_b", "mask_b"))
+TASK = Task(initial, groups, make_batches, guided_step, engine, ("iou_a", "iou_c", "mask_c"))
