@@ -302,19 +302,19 @@ def _progress(title: str, total: int | None) -> Iterator[Callable[..., None]]:
 
 def _tell(summary: Summary) -> None:
     """What was done and where it lies, on standard output."""
-    last = summary.first + summary.frames - 1
     print(
-        f"Tracked {summary.frames} frames ({summary.first} to {last}), mean score {summary.score:.3f}; "
+        f"Tracked {summary.frames} frames ({summary.first} to {summary.last}), mean score {summary.score:.3f}; "
         f"{summary.fps:.1f} frames/s from frame to mask and rotated box, "
         f"{summary.frames / summary.seconds:.1f} with reading and writing."
     )
+    if summary.dropped:
+        print(f"  {summary.dropped} frames came while the tracker was busy and were dropped.")
     for path in summary.paths:
         print(f"  {path}")
 
 
 def _kept(summary: Summary) -> str:
-    last = summary.first + summary.frames - 1
-    return f"What was tracked is kept: frames {summary.first} to {last}."
+    return f"What was tracked is kept: frames {summary.first} to {summary.last}."
 
 
 def _check_writable(path: Path) -> None:

@@ -1,4 +1,7 @@
-"""One object followed through one source, every frame handed to the writers: what `siammask track` and the demo do."""
+"""One object followed through one source, every frame handed to the writers: what `siammask track` and the demo do.
+
+Reading, tracking and each writer have a thread of their own, so a run takes little longer than its slowest part.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from time import perf_counter
 
 import numpy as np
 
-from siammask.formats import Format, Row
+from siammask.formats import Format, Row, Writer
 from siammask.formats.base import make_folder
 from siammask.geometry import Box
 from siammask.media import Frame, Source, TruncatedError
+from siammask.pipeline import Ahead, Behind
 from siammask.tracker import Tracker, TrackResult
 
 Each = Callable[[Frame, Row], None]  # called with every frame that is done
@@ -24,7 +28,9 @@ class Summary:
     """What came of a run."""
 
     first: int  # index of the first tracked frame
-    frames: int
+    last: int  # index of the last one
+    frames: int  # that were tracked and written
+    dropped: int  # that a live source gave while the tracker was busy
     score: float  # mean over the frames, in [0, 1]
     step_ms: float  # mean time from decoded frame to mask and rotated box, without the first frame and its start-up
     seconds: float  # the whole run: reading, tracking and writing
@@ -36,6 +42,22 @@ class Summary:
     def fps(self) -> float:
         """Frames a second from decoded frame to mask and rotated box."""
         return 1000 / self.step_ms if self.step_ms else 0.0
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What has been handed to the writers so far."""
+
+    frames: int = 0
+    last: int = -1
+    score: float = 0.0  # sums
+    ms: float = 0.0  # without the first frame
+
+    def add(self, frame: Frame, row: Row) -> None:
+        self.ms += row.ms if self.frames else 0.0
+        self.score += row.score
+        self.last = frame.index
+        self.frames += 1
 
 
 def track(
@@ -51,52 +73,64 @@ def track(
 ) -> Summary:
     """Follow `target` from frame `start` to the end of the source and write the results below `out`, frame by frame.
 
+    The tracker runs in the caller's thread, and so does `each`. A live source is not made to wait: the tracker gets its
+    newest frame, and those between are dropped and counted.
     Nothing is written before the tracker has accepted the first frame. Where the source breaks, or on Ctrl-C, the
     writers finish what they have and the summary says so. Raises InputError (box, mask, start), MediaError (a source
     that gives nothing, results that cannot be written; what was written before that is finished too).
     """
     begin = perf_counter()
-    ms: list[float] = []
-    scores: list[float] = []
-    broken, interrupted, state = None, False, None
+    tally, state = _Tally(), None
+    stopped: TruncatedError | KeyboardInterrupt | None = None
+    writers: list[Writer] = []
     with ExitStack() as stack:
-        writers = []
-        frames = stack.enter_context(closing(source.frames(start)))
+        frames = stack.enter_context(closing(Ahead(source.frames(start), newest=source.live)))
+        lanes: list[Behind[tuple[Frame, Row]]] = []
+
+        def hand_over(done: tuple[Frame, Row]) -> None:
+            """To every writer or, in a thread that Ctrl-C does not reach, to none."""
+            for lane in lanes:
+                lane.put(done)
+            tally.add(*done)
+
         try:
             for frame in frames:
                 clock = perf_counter()
-                state, result = (
-                    tracker.start(frame.pixels, target) if state is None else tracker.step(state, frame.pixels)
-                )
-                row = _row(object_id, result, clock)
-                if not ms:
+                if state is None:
+                    state, result = tracker.start(frame.pixels, target)
+                    row = _row(object_id, result, clock)
                     _clear(out, formats)
                     for form in formats:
-                        writers.append(stack.enter_context(closing(form.open(out / form.path, source))))
-                for writer in writers:
-                    writer.write(frame, [row])
-                ms.append(row.ms)
-                scores.append(row.score)
+                        writers.append(form.open(out / form.path, source))
+                        lanes.append(stack.enter_context(closing(_lane(writers[-1]))))
+                    results = stack.enter_context(closing(Behind(hand_over)))
+                else:
+                    state, result = tracker.step(state, frame.pixels)
+                    row = _row(object_id, result, clock)
+                results.put((frame, row))
                 if each is not None:
                     each(frame, row)
-        except TruncatedError as error:
-            if not ms:
-                raise
-            broken = error
-        except KeyboardInterrupt:
-            if not ms:
-                raise
-            interrupted = True
+        except (TruncatedError, KeyboardInterrupt) as error:
+            stopped = error
+    if stopped is not None and not tally.frames:
+        raise stopped
     return Summary(
         start,
-        len(ms),
-        sum(scores) / len(scores),
-        sum(ms[1:]) / max(1, len(ms) - 1),
+        tally.last,
+        tally.frames,
+        frames.dropped,
+        tally.score / tally.frames,
+        tally.ms / max(1, tally.frames - 1),
         perf_counter() - begin,
         tuple(writer.path for writer in writers),
-        broken,
-        interrupted,
+        stopped if isinstance(stopped, TruncatedError) else None,
+        isinstance(stopped, KeyboardInterrupt),
     )
+
+
+def _lane(writer: Writer) -> Behind[tuple[Frame, Row]]:
+    """A writer that works in its own thread, and is closed there."""
+    return Behind(lambda done: writer.write(done[0], [done[1]]), writer.close)
 
 
 def _row(object_id: int, result: TrackResult, clock: float) -> Row:

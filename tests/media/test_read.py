@@ -293,6 +293,32 @@ def test_camera_that_is_not_there() -> None:
         open_source("97")
 
 
+def test_only_what_goes_on_by_itself_is_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file, also one behind a URL, states its length; a camera and a stream do not."""
+    video = clips.write_video(tmp_path / "a.mp4", clips.numbered(3))
+    assert not open_source(video).live
+    assert not open_source(f"file://{video}").live
+
+    class Camera:
+        def __init__(self, number: int) -> None:
+            pass
+
+        def isOpened(self) -> bool:  # noqa: N802 (OpenCV's name)
+            return True
+
+        def read(self) -> tuple[bool, np.ndarray]:
+            return True, clips.numbered(1)[0]
+
+        def get(self, what: int) -> float:
+            return 30.0
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    assert open_source("0").live
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted in /proc, which only Linux has")
 def test_files_are_closed_when_reading_stops_early(tmp_path: Path) -> None:
     source = open_source(clips.write_video(tmp_path / "a.mp4", clips.numbered(20)))

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from siammask.formats.base import Row
+from siammask.geometry import UInt8
 from siammask.media import Frame, VideoWriter
 from siammask.media.draw import paint
+from siammask.pipeline import Behind
 
 
 class OverlayWriter:
-    """Paints and encodes; the file appears under its name when it is closed."""
+    """Paints, and encodes in a thread of its own; the file appears under its name when it is closed."""
 
     def __init__(self, path: Path, fps: float | None) -> None:
         self.path = path
-        self._video = VideoWriter(path, fps)
+        video = VideoWriter(path, fps)
+        self._encoding = Behind[tuple[UInt8, float]](lambda painted: video.write(*painted), video.close)
 
     def write(self, frame: Frame, rows: Sequence[Row]) -> None:
         pixels = frame.pixels
@@ -28,7 +31,7 @@ class OverlayWriter:
                 label=f"{row.object}  {row.score:.2f}",
                 object_id=row.object,
             )
-        self._video.write(pixels, frame.time)
+        self._encoding.put((pixels, frame.time))
 
     def close(self) -> None:
-        self._video.close()
+        self._encoding.close()

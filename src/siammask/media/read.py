@@ -56,6 +56,7 @@ class Source:
     fps: float | None  # mean rate; None where the source does not say
     length: int | None  # number of frames as far as the source tells; None for cameras and streams
     read: Callable[[int], Iterator[Frame]]  # frames from this index on
+    live: bool = False  # it goes on whether or not its frames are taken
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames()
@@ -168,9 +169,10 @@ def _video(address: str, name: str) -> Source:
         stream = container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         length = stream.frames or None
+        live = "://" in address and not address.startswith("file:") and container.duration is None
     height, width = first.pixels.shape[:2]
     return Source(
-        name, (width, height), float(rate) if rate else None, length, lambda start: _decode(address, name, start)
+        name, (width, height), float(rate) if rate else None, length, lambda start: _decode(address, name, start), live
     )
 
 
@@ -263,7 +265,7 @@ def _camera(number: int) -> Source:
         finally:
             capture.release()
 
-    return Source(f"camera {number}", (pixels.shape[1], pixels.shape[0]), rate if rate > 0 else None, None, read)
+    return Source(f"camera {number}", (pixels.shape[1], pixels.shape[0]), rate if rate > 0 else None, None, read, True)
 
 
 def _open_camera(number: int) -> cv2.VideoCapture:
