@@ -6,13 +6,14 @@ be followed from end to end on drawn frames.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
 from siammask import anchors
-from siammask.engines.base import Precision
+from siammask.engines.base import Precision, Search, in_turn
 from siammask.geometry import Box, Float32, Patch, UInt8
 from siammask.variants import Variant
 
@@ -96,7 +97,8 @@ class FakeResponse:
 class FakeEngine:
     """An engine for `variant` that sees the exemplar's middle colour.
 
-    `calls` notes what was asked of it: ("embed", mask, drawn) or ("search", memory, guide).
+    `calls` notes what was asked of it: ("embed", mask, drawn), ("search", memory, guide) or, before the searches of
+    one call for several, ("search_many", how many).
     """
 
     variant: Variant
@@ -127,6 +129,10 @@ class FakeEngine:
         assert len(memory) == 2
         self.calls.append(("search", memory, guide))
         return FakeResponse(_alike(pixels, memory[0].colour), memory[0], self.variant, self.confidence)
+
+    def search_many(self, searches: Sequence[Search]) -> tuple[FakeResponse, ...]:
+        self.calls.append(("search_many", len(searches)))
+        return in_turn(self, searches)  # type: ignore[return-value]
 
 
 def _alike(pixels: UInt8, colour: tuple[float, ...]) -> Float32:

@@ -187,7 +187,46 @@ def test_networks_that_are_not_guided_get_no_mask(name: str) -> None:
     tracker = tracker_of(name)
     list(tracker.follow([scene((walk(k), RED)) for k in range(3)], START))
     for call in calls(tracker):
-        assert call[1 if call[0] == "embed" else 2] is None
+        assert call[0] == "search_many" or call[1 if call[0] == "embed" else 2] is None
+
+
+def test_the_scales_of_one_step_are_searched_in_one_call() -> None:
+    tracker = tracker_of("siamfc")
+    list(tracker.follow([scene((walk(k), RED)) for k in range(3)], START))
+    assert [call[1] for call in calls(tracker) if call[0] == "search_many"] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("name", ["guided", "siammask", "siamfc"])
+def test_targets_of_one_frame_share_calls_and_get_what_they_get_alone(name: str) -> None:
+    """One of them jumps away in the middle and needs further looks."""
+    places = [START, Box.from_xywh(240, 60, 40, 30), Box.from_xywh(150, 160, 30, 40)]
+    colours = [RED, BLUE, (30, 180, 60)]
+
+    def frame(k: int) -> UInt8:
+        jump = 2.2 * START.w if k >= 3 else 0
+        moved = [walk(k, places[0], dx=4), replace(places[1], cx=places[1].cx - jump), walk(k, places[2], dx=-3)]
+        return scene(*zip(moved, colours, strict=True))
+
+    shared, alone = tracker_of(name), tracker_of(name)
+    states = [shared.start(frame(0), box)[0] for box in places]
+    expected = [alone.start(frame(0), box)[0] for box in places]
+    calls(shared).clear()
+    for k in range(1, 6):
+        states, results = zip(*shared.step_many(states, frame(k)), strict=True)
+        expected, lonely = zip(*(alone.step(state, frame(k)) for state in expected), strict=True)
+        assert [r.box for r in results] == [r.box for r in lonely]
+        assert [(s.velocity, s.unsure) for s in states] == [(s.velocity, s.unsure) for s in expected]
+        for one, other in zip(results, lonely, strict=True):
+            np.testing.assert_array_equal(one.mask, other.mask)
+    a_search = len(shared.variant.search.scales)
+    assert [call[1] for call in calls(shared) if call[0] == "search_many"].count(3 * a_search) == 5
+    assert name != "guided" or len([call for call in calls(shared) if call[0] == "search"]) > 15  # looked again
+
+
+def test_no_targets_cost_nothing() -> None:
+    tracker = tracker_of("guided")
+    assert tracker.step_many((), scene()) == []
+    assert calls(tracker) == []
 
 
 def test_the_last_frame_is_remembered_only_when_it_scored_well() -> None:

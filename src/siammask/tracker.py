@@ -1,18 +1,21 @@
 """The tracking loop: `start` on one frame, `step` on each later one, `follow` over many.
 
 `step(state, frame)` is pure: state in, new state and result out. The network remembers nothing, so any number of
-targets can share one tracker.
+targets can share one tracker. What a step must look for it asks for (it yields `Search`es and is sent the responses),
+so that `step_many` can serve the steps of several targets with one call of the network for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
 from siammask import regions
-from siammask.engines.base import Embedding, Engine, Response
+from siammask.engines.base import Embedding, Engine, Response, Search, in_turn
 from siammask.errors import InputError
 from siammask.geometry import (
     Box,
@@ -28,6 +31,9 @@ from siammask.geometry import (
 )
 from siammask.locate import Found, Locator, locator_for
 from siammask.variants import SearchSettings, Variant
+
+T = TypeVar("T")
+Asking = Generator[tuple[Search, ...], tuple[Response, ...], T]  # asks for searches until it can say T
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +118,8 @@ class Tracker:
         state = TrackerState(box, size, fill, first, patch=guide)
         if given is not None:
             return state, self._result(box, given, size)
-        patch = self._search(state, frame, locator.crops(state)).patch
+        (look,) = _served(self.engine, [self._search(state, frame, locator.crops(state))])
+        patch = look.patch
         if patch is not None and settings.redraw_first:
             patch = patch.cut_to(box)
             if _area(patch, settings.mask_threshold) < settings.redraw_keep * box.area:
@@ -126,9 +133,17 @@ class Tracker:
 
         Raises InputError where the frame is not (H, W, 3) uint8 or has changed its size.
         """
-        check_frame(frame, state.size)
+        return self.step_many((state,), frame)[0]
+
+    def step_many(self, states: Sequence[TrackerState], frame: UInt8) -> list[tuple[TrackerState, TrackResult]]:
+        """`step` for several targets on one frame, in their order; the network is called for all of them at once."""
+        for state in states:
+            check_frame(frame, state.size)
+        return _served(self.engine, [self._step(state, frame) for state in states])
+
+    def _step(self, state: TrackerState, frame: UInt8) -> Asking[tuple[TrackerState, TrackResult]]:
         settings = self.locator.settings
-        look = self._look(state, frame)
+        look = yield from self._look(state, frame)
         found, patch = look.found, look.patch
         last = state.last
         if patch is not None and found.visible and found.score >= settings.remember_score:
@@ -145,28 +160,27 @@ class Tracker:
         result = TrackResult(found.box, found.score, found.visible, patch, state.size, settings.mask_threshold)
         return new, result
 
-    def _look(self, state: TrackerState, frame: UInt8) -> _Look:
+    def _look(self, state: TrackerState, frame: UInt8) -> Asking[_Look]:
         """Search `frame` from `state`; where that is not good enough, wider, and then closely where that found it."""
         locator = self.locator
-        first = self._search(state, frame, locator.crops(state))
+        first = yield from self._search(state, frame, locator.crops(state))
         wider = locator.wider(state, first.found)
         if not wider:
             return first
-        second = self._search(state, frame, wider)
+        second = yield from self._search(state, frame, wider)
         needed = 0.0 if state.unsure < locator.settings.patience else locator.settings.found_score
         if not second.found.visible or second.found.score <= max(needed, first.found.score):
             return first
         there = replace(state, box=second.found.box, unsure=0, velocity=(0.0, 0.0))
-        third = self._search(there, frame, locator.crops(there))
+        third = yield from self._search(there, frame, locator.crops(there))
         return max((second, third), key=lambda look: look.found.score)
 
-    def _search(self, state: TrackerState, frame: UInt8, crops: tuple[Crop, ...]) -> _Look:
+    def _search(self, state: TrackerState, frame: UInt8, crops: tuple[Crop, ...]) -> Asking[_Look]:
         """One search of each crop, and the best that came of it."""
         locator = self.locator
         memory = (state.first, state.first if state.last is None else state.last)
-        responses = tuple(
-            self.engine.search(memory, crop.read(frame, state.fill), _seen(state.patch, crop, locator.settings))
-            for crop in crops
+        responses = yield tuple(
+            Search(memory, crop.read(frame, state.fill), _seen(state.patch, crop, locator.settings)) for crop in crops
         )
         found = locator.find(state, crops, responses)
         crop, response = crops[found.index], responses[found.index]
@@ -184,6 +198,25 @@ class Tracker:
         for frame in frames:
             state, result = self.start(frame, target) if state is None else self.step(state, frame)
             yield result
+
+
+def _served(engine: Engine, asking: Sequence[Asking[T]]) -> list[T]:
+    """What each comes to; whatever several of them ask for at the same time is searched in one call."""
+    ends: dict[int, T] = {}
+    answers: dict[int, tuple[Response, ...]] = {}
+    waiting = list(range(len(asking)))
+    while waiting:
+        asked: dict[int, tuple[Search, ...]] = {}
+        for i in waiting:
+            try:
+                asked[i] = asking[i].send(answers[i]) if i in answers else next(asking[i])
+            except StopIteration as end:
+                ends[i] = end.value
+        searches = [search for group in asked.values() for search in group]
+        responses = iter(engine.search_many(searches) if len(searches) > 1 else in_turn(engine, searches))
+        answers = {i: tuple(islice(responses, len(group))) for i, group in asked.items()}
+        waiting = list(asked)
+    return [ends[i] for i in range(len(asking))]
 
 
 def _target(target: Box | np.ndarray, size: tuple[int, int]) -> tuple[Box, Patch | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -36,6 +36,15 @@ class Response(Protocol):
         """An embedding made of this very search with `patch` (crop pixels) as its mask; None where none is used."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """What `Engine.search` is asked, as a value: so that the searches of several targets can go in one call."""
+
+    memory: tuple[Embedding, ...]
+    pixels: UInt8  # (x, x, 3) BGR
+    guide: Float32 | None  # (m, m) in [0, 1]
+
+
 class Engine(Protocol):
     """A loaded network without memory: two targets can share it."""
 
@@ -58,6 +67,14 @@ class Engine(Protocol):
         `guide` is the last mask as this crop sees it, (m, m) in [0, 1]; None for networks that are not guided.
         """
 
+    def search_many(self, searches: Sequence[Search]) -> tuple[Response, ...]:
+        """The response to each search, in their order; one batched call where the runtime can, else `in_turn`."""
+
+
+def in_turn(engine: Engine, searches: Sequence[Search]) -> tuple[Response, ...]:
+    """`Engine.search_many` for engines that take one search at a time."""
+    return tuple(engine.search(search.memory, search.pixels, search.guide) for search in searches)
+
 
 class Graphs(Protocol):
     """A runtime holding the named graphs of one network: arrays in, arrays out.
@@ -74,6 +91,17 @@ class Graphs(Protocol):
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name. float32 and uint8 arrays, batch first; the arrays returned are the caller's to keep."""
+
+
+def batched(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of one shape with a batch in front, (N, ...); a single one is not copied."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+
+
+def unbatched(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Named arrays (N, ...) as N of (1, ...)."""
+    count = len(next(iter(arrays.values())))
+    return [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from siammask.engines.base import Graphs, Precision
+from siammask.engines.base import Graphs, Precision, Search, batched, unbatched
 from siammask.errors import InputError
 from siammask.geometry import Box, Float32, Patch, UInt8
 from siammask.variants import Variant
@@ -65,20 +65,22 @@ class GuidedEngine:
         if mask is None:
             raise InputError("A guided model remembers a crop together with a mask; give one, or a filled box.")
         nothing = {name: np.zeros(shape, np.float32) for name, shape in _MEMORY.items()}
-        out = self._run((nothing, nothing), pixels, np.zeros(mask.shape, np.float32))
-        return _memorise(self.graphs, out, mask, drawn)
+        (seen,) = self.search_many((Search((nothing, nothing), pixels, np.zeros(mask.shape, np.float32)),))
+        return _memorise(self.graphs, seen.out, mask, drawn)
 
     def search(self, memory: tuple[Memory, ...], pixels: UInt8, guide: Float32 | None) -> GuidedResponse:
-        if guide is None:
-            raise InputError("A guided model searches with the last mask; give an empty one where there is none.")
-        return GuidedResponse(self.graphs, self.variant.search.search_size, self._run(memory, pixels, guide))
+        return self.search_many((Search(memory, pixels, guide),))[0]
 
-    def _run(self, memory: tuple[Memory, ...], pixels: UInt8, guide: Float32) -> dict[str, np.ndarray]:
-        first, last = memory
-        inputs: dict[str, np.ndarray] = {"pixels": pixels[None], "guide": guide[None]}
-        for name in _MEMORY:
-            inputs[f"first_{name}"], inputs[f"last_{name}"] = first[name][None], last[name][None]
-        return self.graphs.run("search", inputs)
+    def search_many(self, searches: Sequence[Search]) -> tuple[GuidedResponse, ...]:
+        guides = [search.guide for search in searches if search.guide is not None]
+        if len(guides) < len(searches):
+            raise InputError("A guided model searches with the last mask; give an empty one where there is none.")
+        inputs = {"pixels": batched([search.pixels for search in searches]), "guide": batched(guides)}
+        for i, which in enumerate(("first", "last")):
+            for name in _MEMORY:
+                inputs[f"{which}_{name}"] = batched([search.memory[i][name] for search in searches])
+        out, size = self.graphs.run("search", inputs), self.variant.search.search_size
+        return tuple(GuidedResponse(self.graphs, size, one) for one in unbatched(out))
 
 
 def _memorise(graphs: Graphs, out: Mapping[str, np.ndarray], mask: Float32, drawn: bool) -> Memory:

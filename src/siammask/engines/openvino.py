@@ -41,7 +41,8 @@ class OpenVinoGraphs:
     """The graphs of one network on the CPU; see `siammask.engines.base.Graphs`.
 
     Each graph is compiled for the very shapes it is run with (batch 1 at once, others when first met), because static
-    shapes run faster and because the correlation, whose number of groups is batch x channels, exists only so.
+    shapes run faster and because the correlation, whose number of groups is batch x channels, exists only so. So that
+    targets can come and go without compiling anew, a batch is run in parts whose sizes are powers of two.
     One infer request serves a compiled graph, so an object of this class belongs to one thread at a time.
     """
 
@@ -56,6 +57,7 @@ class OpenVinoGraphs:
     ) -> None:
         self._precision = precision
         self._models = dict(models)
+        self._most = max(2, threads or os.cpu_count() or 2)  # more crops at a time than threads only leave the cache
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,  # never the runtime's default, which is bf16 where the CPU has it
             "PERFORMANCE_HINT": "LATENCY",
@@ -108,6 +110,16 @@ class OpenVinoGraphs:
         if graph not in self._models:
             raise WeightsError(f"These weights have no graph {graph!r}, only {', '.join(self._models)}; export again.")
         ordered = [np.ascontiguousarray(inputs[name]) for name in self._inputs[graph]]
+        count = len(ordered[0])
+        if count == 1:
+            return self._infer(graph, ordered)
+        parts, first = [], 0
+        for size in powers_of_two(count, self._most):
+            parts.append(self._infer(graph, [array[first : first + size] for array in ordered]))
+            first += size
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs[graph]}
+
+    def _infer(self, graph: str, ordered: list[np.ndarray]) -> dict[str, np.ndarray]:
         request = self._request(graph, tuple(array.shape for array in ordered))
         result = request.infer(ordered, share_inputs=True)
         return {name: np.array(result[index]) for index, name in enumerate(self._outputs[graph])}
@@ -120,3 +132,15 @@ class OpenVinoGraphs:
             model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
             self._requests[key] = core().compile_model(model, "CPU", self._config).create_infer_request()
         return self._requests[key]
+
+
+def powers_of_two(count: int, most: int) -> list[int]:
+    """Powers of two up to `most` that sum to `count`, the largest first.
+
+    >>> powers_of_two(13, 4)
+    [4, 4, 4, 1]
+    """
+    sizes: list[int] = []
+    while (left := count - sum(sizes)) > 0:
+        sizes.append(1 << (min(left, most).bit_length() - 1))
+    return sizes

@@ -6,12 +6,13 @@ for the mask of one cell "vector" (correlation -> mask) or "refine" (correlation
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from siammask.engines.base import Embedding, Graphs, Precision
+from siammask.engines.base import Embedding, Graphs, Precision, Search, batched, unbatched
 from siammask.errors import InputError
 from siammask.geometry import Box, Float32, Patch, UInt8
 from siammask.variants import Variant
@@ -43,9 +44,15 @@ class SiameseEngine:
 
     def search(self, memory: tuple[Embedding, ...], pixels: UInt8, guide: Float32 | None = None) -> SiameseResponse:
         """What a search crop says of the first remembered exemplar; this family uses no other memory and no guide."""
-        _check(pixels, self.variant.search.search_size, "Search")
-        seen = self.graphs.run("search", {"pixels": pixels[None], **memory[0]})
-        return SiameseResponse(self.graphs, self.variant, seen)
+        return self.search_many((Search(memory, pixels, guide),))[0]
+
+    def search_many(self, searches: Sequence[Search]) -> tuple[SiameseResponse, ...]:
+        for search in searches:
+            _check(search.pixels, self.variant.search.search_size, "Search")
+        kernels = [search.memory[0] for search in searches]
+        inputs = {name: batched([kernel[name][0] for kernel in kernels]) for name in kernels[0]}
+        seen = self.graphs.run("search", inputs | {"pixels": batched([search.pixels for search in searches])})
+        return tuple(SiameseResponse(self.graphs, self.variant, one) for one in unbatched(seen))
 
 
 @dataclass(frozen=True, eq=False)
