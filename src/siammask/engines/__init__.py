@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from siammask import weights as shipped
+from siammask.cache import cache_folder
 from siammask.engines.base import Engine, EngineOptions, Graphs, Precision
 from siammask.errors import InputError
 from siammask.variants import Variant
@@ -31,7 +32,9 @@ def open_engine(variant: Variant, options: EngineOptions | None = None, weights:
     if options.engine == "openvino":
         from siammask.engines.openvino import OpenVinoGraphs
 
-        graphs = OpenVinoGraphs.read(shipped.folder(variant.name, weights), precision, options.threads)
+        graphs = OpenVinoGraphs.read(
+            shipped.folder(variant.name, weights), precision, options.threads, cache_folder("openvino")
+        )
     elif options.engine == "torch":
         from siammask.engines.torch import TorchGraphs
 
