@@ -14,7 +14,7 @@ import clips
 import cv2
 import numpy as np
 import pytest
-from fakes import RED, FakeEngine, scene
+from fakes import BLUE, RED, FakeEngine, scene
 
 import siammask
 from siammask import cli
@@ -101,6 +101,24 @@ def test_track_writes_what_it_promises(
     said = capsys.readouterr().out
     assert f"Tracked {COUNT} frames (0 to {COUNT - 1}), mean score" in said
     assert all(str(out / name) in said for name in ("overlay.mp4", "masks", "track.csv"))
+
+
+def test_several_boxes_are_several_objects(tmp_path: Path, loaded: list[Any], capsys: Any) -> None:
+    """Ids in the order of the boxes, in the table and in the masks; the network is asked once a frame for both."""
+    other = Box.from_xywh(230, 20, 40, 40)
+    frames = [scene((place(index), RED), (other, BLUE)) for index in range(4)]
+    video = clips.write_video(tmp_path / "a.mkv", frames, codec="ffv1", pixel_format="bgr0")
+    boxes = ["--box", BOX, "--box", ",".join(str(value) for value in other.xywh)]
+    assert run("track", video, *boxes, "--out", tmp_path / "out") == 0
+    rows = table(tmp_path / "out")
+    assert [(row["frame"], row["object"]) for row in rows] == [(str(i), k) for i in range(4) for k in "12"]
+    for row in rows:
+        found = Box.from_xywh(*(float(row[name]) for name in "xywh"))
+        assert found.iou(other if row["object"] == "2" else place(int(row["frame"]))) > 0.8
+    last = read_indexed_png(tmp_path / "out" / "masks" / "00003.png")
+    assert set(np.unique(last)) == {0, 1, 2}
+    assert last[40, 250] == 2
+    assert "Tracked 4 frames of 2 objects" in capsys.readouterr().out
 
 
 def test_video_keeps_its_times(tmp_path: Path, loaded: list[Any]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from fakes import RED, FakeEngine, scene
 
 from siammask import run
-from siammask.errors import MediaError
+from siammask.errors import InputError, MediaError
 from siammask.formats import FORMATS, Format, Row
 from siammask.geometry import Box
 from siammask.media import Frame, Source, TruncatedError, open_source
@@ -92,7 +92,7 @@ def test_threads_change_no_result(tmp_path: Path) -> None:
     serially(walk(), tmp_path / "serial")
     seen = []
     summary = run.track(
-        TRACKER, walk(), place(0), tmp_path / "threads", ALL, each=lambda frame, row: seen.append(frame.index)
+        TRACKER, walk(), [place(0)], tmp_path / "threads", ALL, each=lambda frame, rows: seen.append(frame.index)
     )
     assert written(tmp_path / "threads") == written(tmp_path / "serial")
     assert seen == list(range(COUNT))
@@ -103,14 +103,14 @@ def test_threads_change_no_result(tmp_path: Path) -> None:
 def test_stages_overlap(tmp_path: Path) -> None:
     """Reading and writing each sleep 20 ms a frame: one after the other they would take 1.2 s."""
     writer = Slow(tmp_path, wait=0.02)
-    summary = run.track(TRACKER, walk(30, wait=0.02), place(0), tmp_path, [kind(writer)])
+    summary = run.track(TRACKER, walk(30, wait=0.02), [place(0)], tmp_path, [kind(writer)])
     assert writer.frames == list(range(30))
     assert summary.seconds < 1.1
 
 
 def test_a_live_source_is_not_made_to_wait(tmp_path: Path) -> None:
     writer = Slow(tmp_path, wait=0.03)
-    summary = run.track(TRACKER, walk(40, wait=0.005, live=True), place(0), tmp_path, [kind(writer)])
+    summary = run.track(TRACKER, walk(40, wait=0.005, live=True), [place(0)], tmp_path, [kind(writer)])
     assert writer.frames[0] == 0  # the frame that the box belongs to
     assert writer.frames[-1] == summary.last == 39
     assert writer.frames == sorted(set(writer.frames))
@@ -121,7 +121,7 @@ def test_a_live_source_is_not_made_to_wait(tmp_path: Path) -> None:
 def test_an_error_of_a_writer_arrives_as_it_is_and_the_others_finish(tmp_path: Path) -> None:
     broken, good = Slow(tmp_path, fails=3), Slow(tmp_path)
     with pytest.raises(MediaError, match="The disk is full"):
-        run.track(TRACKER, walk(200), place(0), tmp_path, [kind(broken), kind(good)])
+        run.track(TRACKER, walk(200), [place(0)], tmp_path, [kind(broken), kind(good)])
     assert broken.frames == [0, 1, 2]
     assert good.frames == list(range(len(good.frames)))
     assert 3 <= len(good.frames) < 200
@@ -130,23 +130,23 @@ def test_an_error_of_a_writer_arrives_as_it_is_and_the_others_finish(tmp_path: P
 
 def test_a_source_that_breaks_keeps_every_frame_before(tmp_path: Path) -> None:
     writer = Slow(tmp_path, wait=0.01)
-    summary = run.track(TRACKER, walk(6, breaks=True), place(0), tmp_path, [kind(writer)])
+    summary = run.track(TRACKER, walk(6, breaks=True), [place(0)], tmp_path, [kind(writer)])
     assert str(summary.broken) == "The source breaks."
     assert writer.frames == list(range(6))
     assert summary.frames == 6
     with pytest.raises(TruncatedError, match="breaks"):
-        run.track(TRACKER, walk(0, breaks=True), place(0), tmp_path, [])
+        run.track(TRACKER, walk(0, breaks=True), [place(0)], tmp_path, [])
 
 
 @pytest.mark.parametrize("at", [0, 5])
 def test_ctrl_c_finishes_what_was_tracked(tmp_path: Path, at: int) -> None:
     writers = [Slow(tmp_path, wait=0.02), Slow(tmp_path)]
 
-    def each(frame: Frame, row: Row) -> None:
+    def each(frame: Frame, rows: Sequence[Row]) -> None:
         if frame.index == at:
             raise KeyboardInterrupt
 
-    summary = run.track(TRACKER, walk(), place(0), tmp_path, [kind(writer) for writer in writers], each=each)
+    summary = run.track(TRACKER, walk(), [place(0)], tmp_path, [kind(writer) for writer in writers], each=each)
     assert summary.interrupted
     assert summary.last == at
     assert [writer.frames for writer in writers] == [list(range(at + 1))] * 2
@@ -159,7 +159,7 @@ def test_ctrl_c_before_the_first_result_is_an_interruption(tmp_path: Path) -> No
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run.track(replace(TRACKER, engine=Interrupted(TRACKER.variant)), walk(), place(0), tmp_path / "out", ALL)
+        run.track(replace(TRACKER, engine=Interrupted(TRACKER.variant)), walk(), [place(0)], tmp_path / "out", ALL)
     assert not (tmp_path / "out").exists()
 
 
@@ -181,10 +181,16 @@ def test_memory_is_bounded_by_the_depth_of_the_lanes(tmp_path: Path) -> None:
             super().write(frame, rows)
             most = max(most, read - len(self.frames))
 
-    run.track(TRACKER, replace(walk(), read=counted), place(0), tmp_path, [kind(Counting(tmp_path, wait=0.01))])
+    run.track(TRACKER, replace(walk(), read=counted), [place(0)], tmp_path, [kind(Counting(tmp_path, wait=0.01))])
     assert most < 20
 
 
+def test_nothing_to_track_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing to track"):
+        run.track(TRACKER, walk(), [], tmp_path / "out", ALL)
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_thread_stays(tmp_path: Path) -> None:
-    run.track(TRACKER, walk(), place(0), tmp_path, ALL)
+    run.track(TRACKER, walk(), [place(0)], tmp_path, ALL)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("siammask")]

@@ -12,6 +12,7 @@ from typing import Literal
 
 from siammask.errors import InputError, MediaError, MissingExtra, SiamMaskError, WeightsError
 from siammask.geometry import Box, Patch, RotatedBox
+from siammask.multi import MultiTracker
 from siammask.tracker import Tracker, TrackerState, TrackResult
 from siammask.variants import DEFAULT, VARIANTS, Variant, variant
 
@@ -23,6 +24,7 @@ __all__ = [
     "InputError",
     "MediaError",
     "MissingExtra",
+    "MultiTracker",
     "Patch",
     "RotatedBox",
     "SiamMaskError",

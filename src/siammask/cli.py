@@ -78,7 +78,11 @@ def track(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     box: Annotated[
-        str | None, typer.Option(metavar="X,Y,W,H", help="Left, top, width and height of the object, in pixels.")
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Left, top, width and height of the object, in pixels; once for each object (ids 1, 2, ...).",
+        ),
     ] = None,
     init_mask: Annotated[
         Path | None,
@@ -94,26 +98,26 @@ def track(
     precision: Precision = None,
     threads: Threads = None,
 ) -> None:
-    """Follow one object through a video; write an overlay video, masks and a table."""
+    """Follow one or more objects through a video; write an overlay video, masks and a table."""
     from siammask import run
     from siammask.errors import InputError
     from siammask.formats import formats
     from siammask.media import open_source
 
     _quiet()
-    if box is None and init_mask is None:
+    if not box and init_mask is None:
         raise typer.BadParameter("give --box X,Y,W,H or --init-mask FILE.png, or both.")
-    place = None if box is None else _parse_box(box)
+    places = [_parse_box(text) for text in box or ()]
     try:
         kinds = formats(save)
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="'--save'") from error
     frames = open_source(source)
-    target: Any = place if init_mask is None else _read_mask(init_mask, frames.size)
+    targets: list[Any] = places if init_mask is None else [_read_mask(init_mask, frames.size)]
     tracker = _load(model, weights, engine, precision, threads)
     total = None if frames.length is None else max(0, frames.length - start)
     with _progress(f"tracking {Path(frames.name).name}", total) as advance:
-        summary = run.track(tracker, frames, target, out, kinds, start=start, each=lambda *_: advance(1))
+        summary = run.track(tracker, frames, targets, out, kinds, start=start, each=lambda *_: advance(1))
     _tell(summary)
     if summary.interrupted:
         print(f"siammask: Interrupted. {_kept(summary)}", file=sys.stderr)
@@ -142,9 +146,9 @@ def demo(
     kinds = tuple(FORMATS.values())
     overlaps: list[float] = []
 
-    def compare(frame: Any, row: Any) -> None:
+    def compare(frame: Any, rows: Any) -> None:
         if frame.index > 0:
-            overlaps.append(float(region_similarity(clips.draw_frame(frame.index)[1], row.mask)))
+            overlaps.append(float(region_similarity(clips.draw_frame(frame.index)[1], rows[0].mask)))
 
     summaries = []
     for name, source, target, each in (
@@ -153,12 +157,12 @@ def demo(
     ):
         with _progress(f"tracking {name}", source.length) as advance:
 
-            def done(frame: Any, row: Any, each: Any = each, advance: Any = advance) -> None:
+            def done(frame: Any, rows: Any, each: Any = each, advance: Any = advance) -> None:
                 if each is not None:
-                    each(frame, row)
+                    each(frame, rows)
                 advance(1)
 
-            summaries.append(run.track(tracker, source, target, out / name, kinds, each=done))
+            summaries.append(run.track(tracker, source, [target], out / name, kinds, each=done))
         _tell(summaries[-1])
         if summaries[-1].interrupted:
             raise typer.Exit(INTERRUPTED)
@@ -302,8 +306,10 @@ def _progress(title: str, total: int | None) -> Iterator[Callable[..., None]]:
 
 def _tell(summary: Summary) -> None:
     """What was done and where it lies, on standard output."""
+    objects = f" of {summary.objects} objects" if summary.objects > 1 else ""
     print(
-        f"Tracked {summary.frames} frames ({summary.first} to {summary.last}), mean score {summary.score:.3f}; "
+        f"Tracked {summary.frames} frames{objects} ({summary.first} to {summary.last}), "
+        f"mean score {summary.score:.3f}; "
         f"{summary.fps:.1f} frames/s from frame to mask and rotated box, "
         f"{summary.frames / summary.seconds:.1f} with reading and writing."
     )

@@ -24,7 +24,7 @@ class Row:
     rotated: RotatedBox
     mask: NDArray[np.bool_]  # (H, W)
     score: float  # in [0, 1]
-    ms: float  # time spent on this object, from decoded frame to mask and rotated box
+    ms: float  # time spent on this object, from decoded frame to mask and rotated box; a frame's is shared evenly
 
 
 class Writer(Protocol):
