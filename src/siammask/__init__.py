@@ -41,20 +41,22 @@ __all__ = [
 def load(
     name: str = DEFAULT,
     *,
-    engine: Literal["openvino", "torch"] = "openvino",
-    precision: Literal["f32", "bf16"] | None = None,
+    engine: Literal["openvino", "onnxruntime", "torch"] = "openvino",
+    precision: Literal["f32", "bf16", "f16"] | None = None,
     threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
     weights: str | Path | None = None,
 ) -> Tracker:
     """A tracker with the model `name` (see VARIANTS), ready for `start`, `step` and `follow`.
 
     `weights` is a file or folder; None takes those that ship with the package. `precision` None takes the model's
-    default for this CPU, `threads` None the runtime's. Raises InputError for an unknown name or option, WeightsError
-    for weights that are missing or do not fit, MissingExtra for an engine that is not installed.
+    default for this CPU, `threads` None the runtime's; `device` cuda is for torch and onnxruntime. Raises InputError
+    for an unknown name or option, WeightsError for weights that are missing or do not fit, MissingExtra for an engine
+    that is not installed.
     """
     from siammask.engines import open_engine  # here, so that `import siammask` loads no engine
     from siammask.engines.base import EngineOptions
 
     chosen = variant(name)
-    options = EngineOptions(engine, precision, threads)
+    options = EngineOptions(engine, precision, threads, device)
     return Tracker(chosen, open_engine(chosen, options, None if weights is None else Path(weights)))

@@ -12,6 +12,7 @@ from siammask import engines
 from siammask.engines import EngineOptions, open_engine, pick_precision
 from siammask.errors import InputError, WeightsError
 from siammask.variants import variant
+from siammask.weights import shipped
 
 
 def test_precision_is_bf16_only_where_the_cpu_computes_in_it(monkeypatch):
@@ -30,14 +31,32 @@ def test_bf16_on_a_cpu_without_it_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (EngineOptions(engine="tensorrt"), "'tensorrt'; choose openvino or torch"),  # type: ignore[arg-type]
-        (EngineOptions(precision="f16"), "'f16' is unknown; choose f32 or bf16"),  # type: ignore[arg-type]
+        (EngineOptions("tensorrt"), "'tensorrt' is unknown; choose from openvino, onnxruntime, torch"),  # type: ignore[arg-type]
+        (EngineOptions(precision="f8"), "'f8' is unknown; choose from f32, bf16, f16"),  # type: ignore[arg-type]
+        (EngineOptions(device="tpu"), "'tpu' is unknown; choose from cpu, cuda"),  # type: ignore[arg-type]
+        (EngineOptions("torch", "f16"), "f16 needs engine torch on device cuda"),
+        (EngineOptions("openvino", device="cuda"), "'openvino' runs on the CPU"),
+        (EngineOptions("onnxruntime", "bf16"), "computes as its files say, not in bf16"),
         (EngineOptions(threads=0), "threads is 0"),
     ],
 )
 def test_options_that_do_not_exist(options, says):
     with pytest.raises(InputError, match=says):
         open_engine(variant("siammask"), options)
+
+
+def test_onnx_computes_in_f32_and_cuda_in_what_is_asked(monkeypatch):
+    monkeypatch.setattr(engines, "cpu_features", lambda: frozenset({"avx512_bf16"}))
+    assert pick_precision(None, "onnxruntime") == "f32"
+    assert [pick_precision(asked, "torch", "cuda") for asked in (None, "f16", "bf16")] == ["f32", "f16", "bf16"]
+
+
+def test_onnx_graphs_do_not_ship_and_the_command_is_named():
+    pytest.importorskip("onnxruntime", reason="the onnxruntime engine needs the extra 'onnxruntime'")
+    if "guided" not in shipped():
+        pytest.skip("The package holds no weights of the guided model.")
+    with pytest.raises(WeightsError, match="`siammask export guided --to onnx --out FOLDER`"):
+        open_engine(variant("guided"), EngineOptions("onnxruntime"))
 
 
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
@@ -55,7 +74,9 @@ def said_by(code: str) -> str:
     return run.stdout.strip()
 
 
-@pytest.mark.parametrize(("runtime", "extra"), [("openvino", "openvino"), ("torch", "train")])
+@pytest.mark.parametrize(
+    ("runtime", "extra"), [("openvino", "openvino"), ("onnxruntime", "onnxruntime"), ("torch", "train")]
+)
 def test_a_runtime_that_is_not_installed_names_the_extra(runtime, extra):
     code = f"""
 import sys

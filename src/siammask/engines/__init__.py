@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from siammask import weights as shipped
 from siammask.cache import cache_folder
-from siammask.engines.base import Engine, EngineOptions, Graphs, Precision
+from siammask.engines.base import Device, Engine, EngineOptions, Graphs, Precision, Runtime
 from siammask.errors import InputError
 from siammask.variants import Variant
 
@@ -20,12 +20,12 @@ _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})  # what the runtimes nee
 def open_engine(variant: Variant, options: EngineOptions | None = None, weights: Path | None = None) -> Engine:
     """The engine that runs `variant`.
 
-    `weights` is a folder with exported graphs (*.xml, for openvino) or a checkpoint (weights.safetensors, for torch),
-    or such a checkpoint's own path; None takes what ships with the package.
-    Raises WeightsError (missing or damaged weights), MissingExtra (runtime not installed), InputError (precision).
+    `weights` is a folder with exported graphs (*.xml for openvino, *.onnx for onnxruntime, *.pt for torch) or, for
+    torch, a checkpoint (weights.safetensors) or such a checkpoint's own path; None takes what ships with the package.
+    Raises WeightsError (missing or damaged weights), MissingExtra (runtime not installed), InputError (an option).
     """
     options = options or EngineOptions()
-    precision = pick_precision(options.precision)
+    precision = pick_precision(options.precision, options.engine, options.device)
     if options.threads is not None and options.threads < 1:
         raise InputError(f"threads is {options.threads}; give at least 1, or leave it out.")
     graphs: Graphs
@@ -35,12 +35,17 @@ def open_engine(variant: Variant, options: EngineOptions | None = None, weights:
         graphs = OpenVinoGraphs.read(
             shipped.folder(variant.name, weights), precision, options.threads, cache_folder("openvino")
         )
-    elif options.engine == "torch":
-        from siammask.engines.torch import TorchGraphs
+    elif options.engine == "onnxruntime":
+        from siammask.engines.onnxruntime import OnnxGraphs
 
-        graphs = TorchGraphs(_modules(variant, shipped.checkpoint(variant.name, weights)), precision, options.threads)
+        folder = shipped.folder(variant.name, weights)
+        graphs = OnnxGraphs.read(folder, options.threads, options.device, variant.name)
     else:
-        raise InputError(f"No engine is called {options.engine!r}; choose openvino or torch.")
+        from siammask.engines.torch import TorchGraphs, read_scripts
+
+        scripts = None if weights is None else read_scripts(weights)
+        modules = scripts or _modules(variant, shipped.checkpoint(variant.name, weights))
+        graphs = TorchGraphs(modules, precision, options.threads, options.device)
     if variant.mask == "guided":
         guided = importlib.import_module("siammask.engines.guided")
         engine: Engine = guided.GuidedEngine(graphs, variant)
@@ -60,13 +65,31 @@ def cpu_features() -> frozenset[str]:
     return frozenset(word for key, _, value in lines if key.strip() in ("flags", "Features") for word in value.split())
 
 
-def pick_precision(asked: Precision | None) -> Precision:
-    """The precision to run at: the one asked for, else bf16 where the CPU computes in it, else f32."""
+def pick_precision(asked: Precision | None, engine: Runtime = "openvino", device: Device = "cpu") -> Precision:
+    """The precision to run at: the one asked for, else bf16 where openvino and torch gain by it on this CPU, else f32.
+
+    Raises InputError for an engine or device there is not, and for a precision that they do not compute in.
+    """
+    for kind, value, known in (
+        ("Engine", engine, Runtime),
+        ("Device", device, Device),
+        ("Precision", asked, Precision),
+    ):
+        if value is not None and value not in get_args(known):
+            raise InputError(f"{kind} {value!r} is unknown; choose from {', '.join(get_args(known))}.")
+    if engine == "openvino" and device != "cpu":
+        raise InputError(f"Engine 'openvino' runs on the CPU here; for {device!r} choose torch or onnxruntime.")
+    if engine == "onnxruntime":
+        if asked not in (None, "f32"):
+            raise InputError(f"Engine 'onnxruntime' computes as its files say, not in {asked}; use f32.")
+        return "f32"
+    if device == "cuda":
+        return asked or "f32"
     can = bool(_BF16_FEATURES & cpu_features())
     if asked is None:
         return "bf16" if can else "f32"
-    if asked not in ("f32", "bf16"):
-        raise InputError(f"Precision {asked!r} is unknown; choose f32 or bf16.")
+    if asked == "f16":
+        raise InputError("Precision f16 needs engine torch on device cuda; on a CPU use bf16 or f32.")
     if asked == "bf16" and not can:
         raise InputError("Precision bf16 needs a CPU with avx512_bf16 or amx_bf16, and this one has neither; use f32.")
     return asked

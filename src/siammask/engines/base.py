@@ -10,7 +10,9 @@ import numpy as np
 
 from siammask.geometry import Float32, Patch, UInt8
 
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "f16"]
+Device = Literal["cpu", "cuda"]
+Runtime = Literal["openvino", "onnxruntime", "torch"]
 Embedding = Any  # opaque to the tracker: only the engine that made it reads it
 
 
@@ -108,6 +110,7 @@ def unbatched(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 class EngineOptions:
     """How to run a network."""
 
-    engine: Literal["openvino", "torch"] = "openvino"
-    precision: Precision | None = None  # None: the variant's shipped default for this CPU
+    engine: Runtime = "openvino"
+    precision: Precision | None = None  # None: bf16 where openvino or torch compute in it on this CPU, else f32
     threads: int | None = None  # None: what the runtime takes
+    device: Device = "cpu"  # cuda: torch and onnxruntime only

@@ -1,19 +1,26 @@
-"""torch as a runtime: the same modules that are trained and exported, for tests, training and CUDA."""
+"""torch as a runtime, for tests, training and CUDA: the modules that are trained, or TorchScript made of them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from siammask.engines.base import Precision
-from siammask.errors import MissingExtra, WeightsError
+from siammask.errors import InputError, MissingExtra, WeightsError
 
 try:
     import torch
     from torch import nn
 except ImportError:
     raise MissingExtra("Engine 'torch'", "train") from None
+
+
+NAMES = "names.json"  # inside a TorchScript file: names of its inputs and outputs, in order
+_HALF = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
 class TorchGraphs:
@@ -29,7 +36,12 @@ class TorchGraphs:
     ) -> None:
         self._precision = precision
         self._device = torch.device(device)
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise InputError("This torch sees no CUDA device; use device 'cpu', or install torch for CUDA.")
         self._graphs = {name: module.to(self._device).eval() for name, module in graphs.items()}
+        if self._device.type == "cuda":  # tensor cores work on channels-last tensors; pixels come so
+            for module in self._graphs.values():
+                module.to(memory_format=torch.channels_last)
         if threads is not None:
             torch.set_num_threads(threads)  # torch knows no setting narrower than the process
 
@@ -44,7 +56,36 @@ class TorchGraphs:
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
         with (
             torch.inference_mode(),
-            torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"),
+            torch.autocast(self._device.type, _HALF.get(self._precision), enabled=self._precision in _HALF),
         ):
             outputs = self._graphs[graph](**{name: tensor.to(self._device) for name, tensor in tensors.items()})
         return {name: np.array(tensor.float().cpu().numpy()) for name, tensor in outputs.items()}
+
+
+class Script(nn.Module):
+    """A TorchScript graph, which takes and gives tensors in order, under the names of its inputs and outputs."""
+
+    def __init__(self, script: Any, inputs: list[str], outputs: list[str]) -> None:
+        super().__init__()
+        self.script, self.inputs, self.outputs = script, inputs, outputs
+
+    def forward(self, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+        return dict(zip(self.outputs, self.script(*(tensors[name] for name in self.inputs)), strict=True))
+
+
+def read_scripts(folder: Path) -> dict[str, Script]:
+    """Every `<graph>.pt` that `siammask export --to torchscript` wrote into a folder; there may be none.
+
+    Raises WeightsError for a file that is damaged or not such a graph.
+    """
+    found: dict[str, Script] = {}
+    for file in sorted(folder.glob("*.pt")):
+        extra = {NAMES: ""}
+        try:
+            script = torch.jit.load(file, map_location="cpu", _extra_files=extra)
+            names = json.loads(extra[NAMES])
+            found[file.stem] = Script(script, names["inputs"], names["outputs"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            first = (str(error).strip().splitlines() or [""])[0]
+            raise WeightsError(f"{file} is no exported graph ({first}); export the network again.") from error
+    return found
