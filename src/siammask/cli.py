@@ -217,6 +217,75 @@ def evaluate(
 
 
 @app.command()
+def bench(
+    clip: Annotated[
+        Path | None,
+        typer.Argument(metavar="CLIP", help="Video, folder of pictures, or sequence with boxes.txt; the bundled clip."),
+    ] = None,
+    box: Annotated[str | None, typer.Option(metavar="X,Y,W,H", help="The object on the first frame of CLIP.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Bring the frames to this size first.")] = None,
+    models: Annotated[
+        str, typer.Option(metavar="LIST", help="Models; the first row is what others are compared with.")
+    ] = "guided",
+    engines: Annotated[str, typer.Option(metavar="LIST", help="What runs the networks.")] = "openvino",
+    precisions: Annotated[str | None, typer.Option(metavar="LIST", help="f32, bf16; the model's default.")] = None,
+    threads: Annotated[str, typer.Option(metavar="LIST", help="CPU threads; each row once for each number.")] = "2",
+    targets: Annotated[
+        str, typer.Option(metavar="LIST", help="Objects at a time; each row once for each number.")
+    ] = "1",
+    weights: Weights = None,
+    peers: Annotated[str, typer.Option(metavar="LIST", help="Trackers of OpenCV: csrt, kcf, mil.")] = "",
+    nano_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Holds the two files of NanoTrack v2 for OpenCV's TrackerNano."),
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Turns of each row that are counted.")] = 10,
+    block: Annotated[int, typer.Option(min=1, help="Frames in one turn.")] = 30,
+    frames: Annotated[int, typer.Option(min=2, help="Decode at most so many frames.")] = 300,
+    parts: Annotated[
+        str, typer.Option(metavar="LIST", help="Measured beside the turns; empty for nothing.")
+    ] = "profile,start",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here too.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the rows: .svg or .png.")] = None,
+) -> None:
+    """Measure speed in turns, on a clip: models, precisions, threads and peers, by stage, and what a start costs."""
+    from siammask import bench as benches
+
+    _quiet()
+    for file in (json_file, plot):
+        if file is not None:
+            _check_writable(file)
+    setup = benches.Setup(
+        clip=clip,
+        box=None if box is None else _parse_box(box),
+        size=None if size is None else _numbers(size, "x", 2, "--size"),  # type: ignore[arg-type]
+        models=_names(models),
+        engines=_names(engines),
+        precisions=(None,) if precisions is None else _names(precisions),
+        threads=_numbers(threads, ",", None, "--threads"),
+        targets=_numbers(targets, ",", None, "--targets"),
+        weights=weights,
+        peers=_names(peers),
+        nano_dir=nano_dir,
+        repeat=repeat,
+        block=block,
+        frames=frames,
+        parts=_names(parts),
+    )
+    report = benches.bench(setup, lambda text: print(f"measuring {text}", file=sys.stderr))
+    benches.show(report, Console())
+    if json_file is not None:
+        _write_whole(json_file, json.dumps(report, indent=2) + "\n")
+    if plot is not None:
+        benches.plot(report, plot)
+    for file in (json_file, plot):
+        if file is not None:
+            print(f"Wrote {file}.")
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
@@ -260,6 +329,20 @@ def _parse_box(text: str) -> Box:
             f"{text!r} is not X,Y,W,H (four numbers, with commas).", param_hint="'--box'"
         ) from error
     return Box.from_xywh(x, y, w, h)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The words of a list with commas."""
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _numbers(text: str, between: str, count: int | None, option: str) -> tuple[int, ...]:
+    """Whole numbers above 0, `count` of them (None: any); wrong usage where it is something else."""
+    parts = text.split(between)
+    if any(not part.strip().isdecimal() or int(part) < 1 for part in parts) or count not in (None, len(parts)):
+        example = between.join(["640", "360"] if count == 2 else ["2", "1"])
+        raise typer.BadParameter(f"{text!r} is not like {example}.", param_hint=f"'{option}'")
+    return tuple(int(part) for part in parts)
 
 
 def _read_mask(path: Path, size: tuple[int, int]) -> Any:
