@@ -53,6 +53,23 @@ def test_a_square_that_jumps_out_of_the_window_is_found_by_the_second_look() -> 
         assert (result.box.iou(far) > 0.75) is found
 
 
+def test_a_square_cut_off_by_the_window_is_looked_at_again() -> None:
+    """It has moved half out of a tight window; where the frame itself ends there, one look is enough."""
+    moved = replace(START, cx=START.cx + 0.9 * START.w, cy=START.cy)
+    before, after = scene((START, RED)), scene((moved, RED))
+    for second_score, whole in ((0.0, False), (0.01, True)):
+        tracker = tracker_of("guided", second_score=second_score, window_factor=1.1)
+        state, _ = tracker.start(before, START)
+        state, result = tracker.step(state, after)
+        assert (result.box.iou(moved) > 0.9) is whole
+    tracker = tracker_of("guided", second_score=0.01)
+    leaving = replace(START, cx=10.0)
+    state, _ = tracker.start(scene((leaving, RED)), leaving)
+    done = len(calls(tracker))
+    tracker.step(state, scene((leaving, RED)))
+    assert [call[0] for call in calls(tracker)[done:]].count("search") == 1
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_square_that_walks_is_followed(name: str) -> None:
     frames = [scene((walk(k), RED)) for k in range(20)]

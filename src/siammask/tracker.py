@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from siammask import regions
+from siammask import boxes, regions
 from siammask.engines.base import Embedding, Engine, Response, Search, in_turn
 from siammask.errors import InputError
 from siammask.geometry import (
@@ -36,6 +36,9 @@ T = TypeVar("T")
 Asking = Generator[tuple[Search, ...], tuple[Response, ...], T]  # asks for searches until it can say T
 
 
+_CUT_OFF = 0.9  # what the score of a look that cut its target off is worth beside a wider one's
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackerState:
     """All that is known of one target between two frames; boxes and patch in pixels of the frame."""
@@ -49,6 +52,7 @@ class TrackerState:
     score: float = 1.0
     velocity: tuple[float, float] = (0.0, 0.0)  # pixels a frame
     unsure: int = 0  # frames since the last one that scored well
+    rotated_box: RotatedBox | None = None  # of the last result, so that the next one's angle runs on from it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,16 +65,12 @@ class TrackResult:
     patch: Patch | None
     size: tuple[int, int]  # (W, H)
     threshold: float  # of the mask
+    rotated_box: RotatedBox  # as `Tracker.rotated` says; the upright box where the mask is too small for one
 
     @property
     def mask(self) -> np.ndarray:
         """(H, W) bool: the object's pixels; the filled box for models that draw no mask."""
         return regions.mask_of(self.patch, self.threshold, self.size, self.box)
-
-    @property
-    def rotated_box(self) -> RotatedBox:
-        """The smallest rotated rectangle around the mask (MBR); the upright box where the mask is too small for one."""
-        return regions.rotated_box_of(self.patch, self.threshold, self.size, self.box)
 
     @property
     def polygon(self) -> np.ndarray:
@@ -94,6 +94,10 @@ class Tracker:
 
     variant: Variant
     engine: Engine
+    rotated: boxes.Strategy = "mbr"  # how a mask becomes a rotated box; its angle runs on from frame to frame
+
+    def __post_init__(self) -> None:
+        boxes.check_strategy(self.rotated)
 
     @property
     def locator(self) -> Locator:
@@ -117,16 +121,16 @@ class Tracker:
         first = self.engine.embed(pixels, _seen(guide, crop, settings), given is not None)
         state = TrackerState(box, size, fill, first, patch=guide)
         if given is not None:
-            return state, self._result(box, given, size)
+            return self._told(state, given, True)
         (look,) = _served(self.engine, [self._search(state, frame, locator.crops(state))])
         patch = look.patch
         if patch is not None and settings.redraw_first:
             patch = patch.cut_to(box)
             if _area(patch, settings.mask_threshold) < settings.redraw_keep * box.area:
-                return state, self._result(box, guide, size)
+                return self._told(state, guide, True)
             first = self.engine.embed(pixels, _seen(patch, crop, settings), True)
             state = replace(state, first=first, patch=patch)
-        return state, self._result(box, patch, size)
+        return self._told(state, patch, True)
 
     def step(self, state: TrackerState, frame: UInt8) -> tuple[TrackerState, TrackResult]:
         """Find the target on the next frame (same size as the first).
@@ -157,8 +161,7 @@ class Tracker:
             velocity=_velocity(state, found, settings.velocity_smooth),
             unsure=0 if found.visible else state.unsure + 1,
         )
-        result = TrackResult(found.box, found.score, found.visible, patch, state.size, settings.mask_threshold)
-        return new, result
+        return self._told(new, patch, found.visible)
 
     def _look(self, state: TrackerState, frame: UInt8) -> Asking[_Look]:
         """Search `frame` from `state`; where that is not good enough, wider, and then closely where that found it."""
@@ -169,7 +172,8 @@ class Tracker:
             return first
         second = yield from self._search(state, frame, wider)
         needed = 0.0 if state.unsure < locator.settings.patience else locator.settings.found_score
-        if not second.found.visible or second.found.score <= max(needed, first.found.score):
+        beaten = first.found.score * (_CUT_OFF if first.found.cut else 1.0)
+        if not second.found.visible or second.found.score <= max(needed, beaten):
             return first
         there = replace(state, box=second.found.box, unsure=0, velocity=(0.0, 0.0))
         third = yield from self._search(there, frame, locator.crops(there))
@@ -188,9 +192,13 @@ class Tracker:
         found, patch = locator.settle(state, found, None if drawn is None else drawn.on_frame(crop))
         return _Look(found, patch, crop, response)
 
-    def _result(self, box: Box, patch: Patch | None, size: tuple[int, int]) -> TrackResult:
-        """The first frame's result: what was given is certain."""
-        return TrackResult(box, 1.0, True, patch, size, self.locator.settings.mask_threshold)
+    def _told(self, state: TrackerState, patch: Patch | None, visible: bool) -> tuple[TrackerState, TrackResult]:
+        """The result that goes with a new state, and that state with the result's rotated box."""
+        box, size, threshold = state.box, state.size, self.locator.settings.mask_threshold
+        rotated = boxes.rotated_box_of(patch, threshold, size, box, self.rotated, state.rotated_box)
+        return replace(state, rotated_box=rotated), TrackResult(
+            box, state.score, visible, patch, size, threshold, rotated
+        )
 
     def follow(self, frames: Iterable[UInt8], target: Box | np.ndarray) -> Iterator[TrackResult]:
         """One result for each frame, the first included; frames are pulled one at a time."""
