@@ -378,6 +378,9 @@ def test_evaluate(pictures: Path, tmp_path: Path, loaded: list[Any], capsys: pyt
     said = capsys.readouterr().out
     assert "walk" in said
     assert str(file) in said
+    assert run("evaluate", tmp_path / "set", "--given", "mask", "--only", "walk", "--set", "patience=2") == 0
+    assert run("evaluate", tmp_path / "set", "--set", "patients=2") == 1
+    assert "'patients'" in capsys.readouterr().err
 
 
 def test_evaluate_finds_out_early_that_it_cannot_write(

@@ -6,7 +6,7 @@ import pytest
 
 from siammask.errors import InputError
 from siammask.locate import AnchorLocator, GuidedLocator, PeakLocator, locator_for
-from siammask.variants import DEFAULT, PRESETS, VARIANTS, variant
+from siammask.variants import DEFAULT, PRESETS, VARIANTS, parse_setting, variant
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -41,3 +41,13 @@ def test_unknown_names_are_answered_with_the_known_ones() -> None:
         variant("siamask")
     with pytest.raises(InputError, match=r"'penalty'.*penalty_k"):
         variant("siammask").searching(penalty=0.1)
+
+
+def test_settings_as_they_are_written() -> None:
+    assert parse_setting("lr=0.25") == ("lr", 0.25)
+    assert parse_setting("patience=5") == ("patience", 5)
+    assert isinstance(parse_setting("redraw_first=0")[1], bool)
+    with pytest.raises(InputError, match=r"no number among the search settings is called 'lrr'; try .*lr"):
+        parse_setting("lrr=1")
+    with pytest.raises(InputError, match=r"'lr=fast': 'fast' is no number"):
+        parse_setting("lr=fast")

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -19,6 +20,7 @@ from rich.table import Table
 from siammask.errors import MediaError, MissingExtra, SiamMaskError
 
 if TYPE_CHECKING:
+    from siammask.data import Report
     from siammask.geometry import Box
     from siammask.run import Summary
     from siammask.tracker import Tracker
@@ -33,10 +35,20 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+data_app = typer.Typer(help="Bring data into the layout of the training pool, and check it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
 
 class EngineName(str, Enum):  # noqa: UP042 (a plain str on the command line)
     openvino = "openvino"
     torch = "torch"
+
+
+class GivenName(str, Enum):  # noqa: UP042
+    box = "box"
+    mask = "mask"
+    place = "place"
+    state = "state"
 
 
 class PrecisionName(str, Enum):  # noqa: UP042
@@ -195,6 +207,18 @@ def evaluate(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here too.")
     ] = None,
+    given: Annotated[
+        GivenName,
+        typer.Option(
+            help="What the tracker is told, to see where mistakes begin: the first true box; the first true mask; also "
+            "where the target was on each last frame; or its true mask there too."
+        ),
+    ] = GivenName.box,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A sequence to run; may be repeated.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A search setting to change; may be repeated."),
+    ] = None,
     model: Model = None,
     weights: Weights = None,
     engine: Engine = EngineName.openvino,
@@ -203,13 +227,20 @@ def evaluate(
 ) -> None:
     """Track every sequence of a folder from its first true box; score J, F, success AUC, precision and time."""
     from siammask.evaluate.report import evaluate_folder
+    from siammask.variants import parse_setting
 
     _quiet()
     if json_file is not None:
         _check_writable(json_file)
     tracker = _load(model, weights, engine, precision, threads)
+    changes = dict(parse_setting(text) for text in setting or ())
+    tracker = replace(tracker, variant=tracker.variant.searching(**changes))
     with _progress("evaluating", None) as advance:
-        report = evaluate_folder(folder, tracker, lambda name, done, total: advance(done, total, name, absolute=True))
+
+        def progress(name: str, done: int, total: int) -> None:
+            advance(done, total, name, absolute=True)
+
+        report = evaluate_folder(folder, tracker, progress, only, given.value)
     Console().print(report.table())
     if json_file is not None:
         _write_whole(json_file, json.dumps(report.to_json(), indent=2) + "\n")
@@ -298,6 +329,50 @@ def train(
     from siammask.train.loop import main as loop
 
     loop(config, resume)
+
+
+@data_app.command("check")
+def check_data(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A pool, one of its sources, or one sequence.")],
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report here too.")] = None,
+) -> None:
+    """Read every file of training data and list all that is wrong with it; status 1 where something cannot be used."""
+    from siammask.data import check_folder
+
+    _quiet()
+    with _progress("checking", None) as advance:
+        report = check_folder(folder, lambda name: advance(1, name=name))
+    _tell_data(report, json_file)
+
+
+@data_app.command("import")
+def import_data(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Data as they were downloaded or exported.")],
+    kind: Annotated[
+        str,
+        typer.Option(metavar="KIND", help="Layout: coco, vid, ytvos, davis, got10k, lasot, cvat, yolo-seg, coco-own."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="POOL/SOURCE", help="New folder for the source in the training pool.")],
+    only: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Names of the clips to take, one a line (ImageSets of DAVIS, say)."),
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report here too.")] = None,
+) -> None:
+    """Bring data in a known layout into that of the training pool; list what could not be used."""
+    from siammask.data import import_folder
+
+    _quiet()
+    names = None
+    if only is not None:
+        try:
+            names = {line.split()[0] for line in only.read_text(encoding="utf-8").splitlines() if line.strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise MediaError(f"{only} cannot be read ({error}).") from error
+    with _progress("importing", None) as advance:
+        report = import_folder(folder, kind, out, names, lambda name: advance(1, name=name))
+    print(f"  {out}")
+    _tell_data(report, json_file)
 
 
 # What the commands share
@@ -400,6 +475,17 @@ def _tell(summary: Summary) -> None:
         print(f"  {summary.dropped} frames came while the tracker was busy and were dropped.")
     for path in summary.paths:
         print(f"  {path}")
+
+
+def _tell_data(report: Report, json_file: Path | None) -> None:
+    """Problems by file, the sum, and status 1 where one is fatal."""
+    for problem in report.problems:
+        print(problem)
+    print(report)
+    if json_file is not None:
+        _write_whole(json_file, json.dumps(report.to_json(), indent=2) + "\n")
+    if report.fatal:
+        raise typer.Exit(1)
 
 
 def _kept(summary: Summary) -> str:

@@ -11,10 +11,10 @@ from fakes import FakeEngine
 from rich.console import Console
 
 from siammask.errors import InputError, MediaError
-from siammask.evaluate.protocols import one_pass
+from siammask.evaluate.protocols import helped, one_pass
 from siammask.evaluate.report import Spread, evaluate_folder, evaluate_sequences, versions
 from siammask.evaluate.sequences import find_sequences
-from siammask.geometry import Box, check_box
+from siammask.geometry import Box, check_box, RotatedBox
 from siammask.tracker import Tracker, TrackResult
 from siammask.variants import DEFAULT, VARIANTS
 
@@ -37,7 +37,8 @@ class ColourTracker:
     def step(self, state, frame):
         found = Box.from_mask(frame[..., 2] > 128) or Box.from_xywh(0, 0, 1, 1)
         box = Box.from_xywh(found.x + self.late, found.y, found.w, found.h)
-        return state, TrackResult(box, 0.75, True, None, frame.shape[1::-1], 0.5)  # without a patch the box is the mask
+        turned = RotatedBox(box.cx, box.cy, box.w, box.h, 0.0)
+        return state, TrackResult(box, 0.75, True, None, frame.shape[1::-1], 0.5, turned)  # no patch: the box is the mask
 
 
 @pytest.fixture
@@ -138,3 +139,31 @@ def test_with_the_real_tracker_on_a_network_that_sees_colour(folder):
 def test_spread():
     assert Spread.of(np.arange(11.0)) == Spread(5, 1, 9)
     assert Spread.of(np.zeros(0)) is None
+
+
+def test_what_may_be_given(folder):
+    """Which masks the engine is told of: none, the first, or that of every last frame, for the drawing of the next."""
+    row = VARIANTS[DEFAULT]
+    told = {}
+    for given in ("box", "mask", "place", "state"):
+        engine = FakeEngine(row)
+        report = evaluate_folder(folder, Tracker(row, engine), sequences=["masks"], given=given)
+        assert report.sequences[0].region.mean > 0.7
+        told[given] = [drawn for kind, _, *rest in engine.calls if kind == "embed" for drawn in rest]
+    assert told == {"box": [False, True], "mask": [True], "place": [False, True], "state": [True] * 6}
+    with pytest.raises(MediaError, match="no masks"):
+        evaluate_folder(folder, Tracker(row, FakeEngine(row)), sequences=["boxes"], given="state")
+
+
+def test_the_place_given_is_where_the_search_goes(folder):
+    (sequence,) = [s for s in find_sequences(folder) if s.name == "a/masks"]
+    row = VARIANTS[DEFAULT]
+    tracker = Tracker(row, FakeEngine(row))
+    state, _ = tracker.start(sequence.read_frame(1), sequence.box(1))
+    moved = helped(tracker, state, sequence, 4, "place")
+    assert moved.box == sequence.box(4)
+    assert moved.last is state.last
+    true = helped(tracker, state, sequence, 4, "state")
+    assert true.box == sequence.box(4)
+    assert (true.last is not None, true.first is state.first) == (True, True)
+    assert helped(tracker, state, sequence, 0, "state") is state  # not seen there

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 
 from siammask.errors import InputError, MediaError
 from siammask.evaluate.overlap import Bool, Float64, box_iou, centres, contour_accuracy, region_similarity
 from siammask.evaluate.sequences import Sequence
-from siammask.tracker import Tracker, TrackResult
+from siammask.tracker import Tracker, TrackerState, TrackResult
+
+# What a tracker is given beside the frames: the first true box; the first true mask instead; also the place of the
+# target on each last frame; or, there, its true mask as well, in the tracker's memory.
+Given = Literal["box", "mask", "place", "state"]
 
 SUCCESS_THRESHOLDS = np.linspace(0, 1, 21)  # OTB: Wu et al., CVPR 2013
 NORM_THRESHOLDS = np.linspace(0, 0.5, 51)  # TrackingNet: Mueller et al., ECCV 2018
@@ -31,22 +36,28 @@ class Trajectory:
     contour: Float64 | None  # (n,) F likewise
 
 
-def one_pass(tracker: Tracker, sequence: Sequence, each: Callable[[int], None] | None = None) -> Trajectory:
+def one_pass(
+    tracker: Tracker, sequence: Sequence, each: Callable[[int], None] | None = None, given: Given = "box"
+) -> Trajectory:
     """Follow the object from the first frame with a true box to the end, without a second chance (OPE).
 
-    Masks are compared as they come and let go. `each` is called with the number of every frame that is done.
-    Raises MediaError for pictures that cannot be used.
+    Masks are compared as they come and let go. `each` is called with the number of every frame that is done. `given`
+    may help the tracker, to see where its mistakes begin.
+    Raises MediaError for pictures that cannot be used, or where true masks are to be given and there are none.
     """
     first = sequence.first
     target = sequence.box(first)
     if target is None:
         raise InputError(f"Sequence {sequence.name} shows no object on frame {first}.")
+    start = sequence.read_mask(first) if given in ("mask", "state") else target
     boxes, scores, seen, ms, region, contour = [], [], [], [], [], []
     state = None
     for number in range(first, len(sequence)):
         frame = sequence.read_frame(number)
+        if state is not None:
+            state = helped(tracker, state, sequence, number - 1, given)
         begin = perf_counter()
-        state, result = tracker.start(frame, target) if state is None else tracker.step(state, frame)
+        state, result = tracker.start(frame, start) if state is None else tracker.step(state, frame)
         mask = _drawn(result)
         ms.append((perf_counter() - begin) * 1e3)
         boxes.append((target if number == first else result.box).xywh)
@@ -69,6 +80,17 @@ def one_pass(tracker: Tracker, sequence: Sequence, each: Callable[[int], None] |
         np.array(region, np.float64) if sequence.masks is not None else None,
         np.array(contour, np.float64) if sequence.masks is not None else None,
     )
+
+
+def helped(tracker: Tracker, state: TrackerState, sequence: Sequence, number: int, given: Given) -> TrackerState:
+    """`state` after frame `number` with what is true there put in, where `given` says so and the object is seen."""
+    box = sequence.box(number)
+    if box is None or given in ("box", "mask"):
+        return state
+    if given == "place":
+        return replace(state, box=box, unsure=0)
+    true, _ = tracker.start(sequence.read_frame(number), sequence.read_mask(number))
+    return replace(state, box=true.box, patch=true.patch, last=true.first, unsure=0)
 
 
 def _drawn(result: TrackResult) -> Bool:

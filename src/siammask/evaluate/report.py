@@ -18,6 +18,7 @@ from siammask import __version__
 from siammask.engines import cpu_features
 from siammask.errors import InputError
 from siammask.evaluate.protocols import (
+    Given,
     OnePassScores,
     Statistics,
     Trajectory,
@@ -125,6 +126,7 @@ def evaluate_folder(
     tracker: Tracker,
     progress: Progress | None = None,
     sequences: Collection[str] | None = None,
+    given: Given = "box",
 ) -> Report:
     """Track every sequence of `folder` (or those named in `sequences`, by full or last name) and score it.
 
@@ -138,10 +140,12 @@ def evaluate_folder(
                 raise InputError(f"{folder} holds no sequence {name!r}; it holds: {', '.join(s.name for s in found)}.")
         wanted = set().union(*names.values())
         found = tuple(s for s in found if s.name in wanted)
-    return evaluate_sequences(found, tracker, progress)
+    return evaluate_sequences(found, tracker, progress, given)
 
 
-def evaluate_sequences(sequences: Iterable[Sequence], tracker: Tracker, progress: Progress | None = None) -> Report:
+def evaluate_sequences(
+    sequences: Iterable[Sequence], tracker: Tracker, progress: Progress | None = None, given: Given = "box"
+) -> Report:
     """Track and score these sequences with any tracker; training validates with it too.
 
     Raises InputError where there are none, or where a true box cannot be tracked, naming the sequence.
@@ -160,7 +164,7 @@ def evaluate_sequences(sequences: Iterable[Sequence], tracker: Tracker, progress
                 progress(sequence.name, before + number - sequence.first + 1, total)
 
         try:
-            trajectory = one_pass(tracker, sequence, each)
+            trajectory = one_pass(tracker, sequence, each, given)
         except InputError as error:
             raise InputError(f"Sequence {sequence.name}: {error}") from error
         done += len(trajectory.boxes)

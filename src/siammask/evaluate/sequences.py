@@ -106,7 +106,7 @@ def _sequences_at(place: Path, root: Path) -> Iterator[Sequence]:
     if masks is not None:
         _check_pairs(frames, masks, place)
     if (place / "boxes.txt").is_file():
-        boxes = _read_boxes(place / "boxes.txt", len(frames))
+        boxes = read_boxes(place / "boxes.txt", len(frames))
         if visible(boxes).any():
             yield Sequence(name, frames, masks, boxes)
         return
@@ -132,7 +132,7 @@ def _check_pairs(frames: tuple[Path, ...], masks: tuple[Path, ...], place: Path)
             raise MediaError(f"Frame {frame} stands beside mask {mask}; a mask must be named like its frame.")
 
 
-def _read_boxes(path: Path, count: int) -> NDArray[np.float64]:
+def read_boxes(path: Path, count: int) -> NDArray[np.float64]:
     """(N, 4) of a file with x,y,w,h on each line (commas, tabs or spaces)."""
     rows = []
     try:

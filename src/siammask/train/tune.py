@@ -6,19 +6,17 @@ python -m siammask.train.tune configs/guided.toml WEIGHTS_FOLDER window_factor=1
 from __future__ import annotations
 
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from siammask.engines import EngineOptions, open_engine
-from siammask.errors import InputError
 from siammask.evaluate.report import Report, evaluate_sequences
 from siammask.tracker import Tracker
 from siammask.train import config
 from siammask.train.loop import validation_sequences
-from siammask.variants import SearchSettings, variant
+from siammask.variants import parse_setting, variant
 
 
 def main(arguments: list[str]) -> None:
@@ -49,14 +47,7 @@ def figures(report: Report) -> tuple[str, ...]:
 def parse(change: str) -> list[tuple[str, float | int | bool]]:
     """`name=a,b,c` as pairs of name and value. Raises InputError for a setting there is not, or no number."""
     name, _, values = change.partition("=")
-    kinds = {f.name: f.default for f in fields(SearchSettings)}
-    if name not in kinds or not isinstance(kinds[name], (bool, int, float)):
-        raise InputError(f"{change!r}: no number among the search settings is called {name!r}.")
-    kind = type(kinds[name])
-    try:
-        return [(name, kind(float(v))) for v in values.split(",")]
-    except ValueError:
-        raise InputError(f"{change!r}: values must be numbers.") from None
+    return [parse_setting(f"{name}={value}") for value in values.split(",")]
 
 
 if __name__ == "__main__":
