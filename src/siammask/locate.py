@@ -34,6 +34,7 @@ class Found:
     index: int = 0  # which of the crops looked at
     peak: tuple[float, float] | None = None  # x, y on the frame of the best cell
     visible: bool = True  # False: the target seems not to be there
+    cut: bool = False  # its mask reaches the rim of what was looked at, and the frame goes on
 
 
 class Locator(Protocol):
@@ -96,13 +97,13 @@ class GuidedLocator:
         return settle_on_mask(state, found, patch, self.settings)
 
     def wider(self, state: TrackerState, found: Found) -> tuple[Crop, ...]:
-        """A window `second_factor` times as wide, for targets that left the first one.
+        """A window `second_factor` times as wide, for targets that left the first one or are cut off by its rim.
 
         About the last box at first; while the target stays lost, about one place after another, the nearest
         first.
         """
         s = self.settings
-        if found.score >= s.second_score:
+        if found.score >= s.second_score and not (s.second_score and found.cut):
             return ()
         here = self._crop(state.box, (0.0, 0.0), s.second_factor)
         if state.unsure < s.patience:
@@ -147,6 +148,7 @@ def settle_on_mask(
     part, box = chosen
     if not found.visible:
         return replace(found, box=state.box), part
+    found = replace(found, cut=_cut_off(box, part, state.size))
     return replace(found, box=_centre_on_frame(limit_step(state.box, box, s.max_size_step), state.size)), part
 
 
@@ -183,6 +185,17 @@ def choose_part(
     values = np.where(dropped[labels], np.float32(0), patch.values)
     part = replace(patch, values=values)
     return part, _place_box(part, values, _union(stats[keep]), s.mask_threshold)
+
+
+def _cut_off(box: Box, patch: Patch, size: tuple[int, int]) -> bool:
+    """Does a mask's box reach the rim of its patch where the frame (W, H) goes on?"""
+    place, cell = patch.place, 1.5 * patch.place.w / patch.values.shape[1]
+    return (
+        (box.x - place.x < cell < place.x)
+        or (box.y - place.y < cell < place.y)
+        or (place.x + place.w - box.x - box.w < cell < size[0] - place.x - place.w)
+        or (place.y + place.h - box.y - box.h < cell < size[1] - place.y - place.h)
+    )
 
 
 def limit_step(last: Box, new: Box, factor: float) -> Box:
@@ -262,18 +275,23 @@ class AnchorLocator:
         if response.delta is None:
             raise TypeError("AnchorLocator needs a response with a box branch.")  # a variant row that cannot be
         boxes = anchors.decode(response.delta, _grid(s.stride, score.shape[-1]))
-        scale = s.exemplar_size / context_side(last, s.context)  # quirk: decoded with the side before it was rounded
+        scale = crops[0].scale
+        if s.alignment == "released":
+            scale = s.exemplar_size / context_side(last, s.context)  # quirk: the side before it was rounded
         penalty = change_penalty(boxes[2], boxes[3], last.w * scale, last.h * scale, s.penalty_k)
         ranked = penalty * score * (1 - s.window) + hann(score.shape[-1]) * s.window
         k, row, col = (int(i) for i in np.unravel_index(np.argmax(ranked), ranked.shape))
         cx, cy, w, h = (float(v) / scale for v in boxes[:, k, row, col])
+        x, y = _middle(crops[0], last, s)
         rate = float(penalty[k, row, col] * score[k, row, col]) * s.lr
-        box = Box(last.cx + cx, last.cy + cy, last.w * (1 - rate) + w * rate, last.h * (1 - rate) + h * rate)
+        box = Box(x + cx, y + cy, last.w * (1 - rate) + w * rate, last.h * (1 - rate) + h * rate)
         value = float(score[k, row, col])
         return Found(box, value, row, col, visible=value >= s.lost_score)
 
     def settle(self, state: TrackerState, found: Found, patch: Patch | None) -> tuple[Found, Patch | None]:
-        """The box cut as the released code does: centre on the frame, sides from 10 pixels to the frame's."""
+        """The mask's box; or that of the scores, cut as the released code does: centre on the frame, sides 10 px or more."""
+        if self.settings.follow == "mask":
+            return settle_on_mask(state, found, patch, self.settings)
         return replace(found, box=_fit_frame(found.box, state.size)), patch
 
     def wider(self, state: TrackerState, found: Found) -> tuple[Crop, ...]:
@@ -282,13 +300,24 @@ class AnchorLocator:
 
 def released_exemplar(box: Box, s: SearchSettings) -> Crop:
     """The exemplar crop of the released code: the box and its context."""
-    return Crop.released(box.cx, box.cy, context_side(box, s.context), s.exemplar_size)
+    return _crop(box.cx, box.cy, context_side(box, s.context), s.exemplar_size, s)
 
 
 def released_search(box: Box, factor: float, s: SearchSettings) -> Crop:
     """The search crop of the released code, its side times `factor`: the exemplar's scale over a larger window."""
     side = context_side(box, s.context) * s.search_size / s.exemplar_size
-    return Crop.released(box.cx, box.cy, side * factor, s.search_size)
+    return _crop(box.cx, box.cy, side * factor, s.search_size, s)
+
+
+def _crop(cx: float, cy: float, side: float, size: int, s: SearchSettings) -> Crop:
+    return (Crop.released if s.alignment == "released" else Crop.around)(cx, cy, side, size)
+
+
+def _middle(crop: Crop, last: Box, s: SearchSettings) -> tuple[float, float]:
+    """Where on the frame the middle of a search crop about `last` lies."""
+    if s.alignment == "released":
+        return last.cx, last.cy  # quirk: as if the crop had not been rounded to whole pixels
+    return crop.place.cx, crop.place.cy
 
 
 def change_penalty(w: Float, h: Float, last_w: float, last_h: float, k: float) -> Float:
@@ -332,8 +361,9 @@ class PeakLocator:
         index = int(np.argmax([m.max() for m in ranked]))
         row, col = _argmax(ranked[index])
         n, scale = ranked[index].shape[0], crops[index].scale
-        x = last.cx + (col + _vertex(ranked[index][row], col) - (n - 1) / 2) * s.stride / scale
-        y = last.cy + (row + _vertex(ranked[index][:, col], row) - (n - 1) / 2) * s.stride / scale
+        x, y = _middle(crops[index], last, s)
+        x += (col + _vertex(ranked[index][row], col) - (n - 1) / 2) * s.stride / scale
+        y += (row + _vertex(ranked[index][:, col], row) - (n - 1) / 2) * s.stride / scale
         grow = 1.0 if s.follow == "mask" else 1 + s.lr * (s.scales[index] - 1)
         value = float(maps[index][row, col])
         box = Box(x, y, last.w * grow, last.h * grow)

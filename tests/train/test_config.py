@@ -9,7 +9,7 @@ import pytest
 from siammask.errors import InputError
 from siammask.train import config as configs
 from siammask.train.config import OptimConfig
-from siammask.variants import variant
+from siammask.variants import VARIANTS, variant
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 LEAST = 'variant = "guided"\noutput = "out"\n[data]\nroot = "data"\nsources = ["a", "b"]\n'
@@ -24,7 +24,8 @@ def read(folder: Path, text: str) -> configs.TrainConfig:
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_shipped_configs_read(file: Path) -> None:
     c = configs.read(file)
-    assert variant(c.variant).mask == "guided"
+    assert file.stem.startswith(("guided", f"{c.variant}", f"published_{c.variant}"))
+    assert variant(c.variant).name == c.variant
     assert c.data.sources
     assert not Path(c.data.root).is_absolute()
     assert set(c.data.clips.weights) <= set(c.data.sources)
@@ -32,7 +33,28 @@ def test_shipped_configs_read(file: Path) -> None:
 
 
 def test_there_are_shipped_configs() -> None:
-    assert CONFIGS
+    names = {configs.read(file).variant for file in CONFIGS}
+    assert names == set(VARIANTS) - {"guided_light"}
+
+
+def test_a_file_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "shared.toml").write_text(LEAST + "[optim]\nlr = 0.1\nsteps = 7\n")
+    c = read(tmp_path, 'extends = "below/shared.toml"\noutput = "mine"\n[optim]\nsteps = 9\n')
+    assert (c.variant, c.output, c.optim.lr, c.optim.steps) == ("guided", "mine", 0.1, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('extends = "none.toml"', r"none\.toml cannot be read"),
+        ('extends = "run.toml"', r"run\.toml extends itself"),
+        ("extends = 3", r"run\.toml: extends is 3; expected the path"),
+    ],
+)
+def test_what_cannot_be_extended(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        read(tmp_path, text)
 
 
 def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
@@ -63,6 +85,8 @@ def test_values_take_the_type_of_their_field(tmp_path: Path) -> None:
         (LEAST + "[optim]\nsteps = 1.5", "optim: steps is 1.5; expected int"),
         (LEAST + "[optim]\nsteps = true", "optim: steps is True; expected int"),
         (LEAST + "[optim]\nteacher = [0.5]", r"optim: teacher is \[0.5\]; expected a list of 2"),
+        (LEAST + "[optim]\nmethod = 'adam'", "optim: method is 'adam'; choose adamw or muon or sgd"),
+        (LEAST + "[siamese]\nstage = 'fine'", "siamese: stage is 'fine'; choose all or refine"),
         (LEAST.replace('["a", "b"]', '"a"'), "data: sources is 'a'; expected a list"),
         ('variant = "guided"\noutput = "out"\ndata = 3', "data is 3; expected a table"),
         ("variant = ", "is not TOML"),

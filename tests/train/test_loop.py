@@ -107,7 +107,7 @@ def test_a_run_goes_on_where_it_stopped(done: Path, config: TrainConfig, tmp_pat
 def test_resuming_restores_all_that_counts(done: Path, config: TrainConfig) -> None:
     network, average = guided_network(1), guided_network(2)
     optimizer = loop.make_optimizer(guided.groups(network, config), config)
-    assert loop.restore(done / "last.pt", network, average, optimizer) == 3
+    assert loop.restore(loop.read_state(done / "last.pt"), network, average, optimizer) == 3
     final = load_file(done / "final.safetensors")
     assert all(torch.equal(t, final[n]) for n, t in average.state_dict().items())
     assert optimizer.state_dict()["state"]  # the moments
@@ -117,11 +117,6 @@ def test_resuming_restores_all_that_counts(done: Path, config: TrainConfig) -> N
 def test_resuming_nothing(config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"Nothing to resume: .*last\.pt is missing; start without --resume"):
         loop.run(replace(config, output=str(tmp_path / "new")), resume=True)
-
-
-def test_other_variants(config: TrainConfig) -> None:
-    with pytest.raises(InputError, match="'siammask' is not available yet"):
-        loop.run(replace(config, variant="siammask"))
 
 
 def test_main_reads_a_file(tmp_path: Path) -> None:
@@ -136,11 +131,28 @@ def test_the_rate_warms_up_and_falls(config: TrainConfig) -> None:
     assert rates == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.55, 0.1, 0.1], abs=0.01)
 
 
+def test_the_published_schedule(config: TrainConfig) -> None:
+    """Up from a fifth of the rate, then down evenly on a logarithmic scale."""
+    o = OptimConfig(steps=100, warmup=10, warmup_from=0.2, lr=5e-3, final=0.5, schedule="log", method="sgd")
+    c = replace(config, optim=o)
+    optimizer = loop.make_optimizer([{"params": [torch.nn.Parameter(torch.zeros(1))], "share": 1.0}], c)
+    assert type(optimizer) is torch.optim.SGD
+    rates = [loop.set_rate(optimizer, step, c) for step in (0, 9, 10, 55, 100)]
+    assert rates == pytest.approx([1.4e-3, 5e-3, 5e-3, 5e-3 * 0.5**0.5, 2.5e-3])
+
+
 def test_the_average_follows(config: TrainConfig) -> None:
     slow, fast = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
     expected = slow.weight.detach() * 0.9 + fast.weight.detach() * 0.1
     loop.follow(slow, fast, 0.9)
     torch.testing.assert_close(slow.weight.detach(), expected)
+
+
+def test_running_statistics_are_taken_as_they_are() -> None:
+    slow, fast = torch.nn.BatchNorm2d(1), torch.nn.BatchNorm2d(1)
+    fast.running_mean += 3.0
+    loop.follow(slow, fast, 0.9)
+    assert float(slow.running_mean) == 3.0
 
 
 def test_the_best_mean_is_remembered(tmp_path: Path) -> None:
@@ -173,7 +185,7 @@ def test_a_crash_leaves_the_last_good_file(
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space"):
         loop.save(tmp_path / "last.pt", network, network, optimizer, 6)
-    assert loop.restore(tmp_path / "last.pt", network, network, optimizer) == 5
+    assert loop.restore(loop.read_state(tmp_path / "last.pt"), network, network, optimizer) == 5
 
 
 def test_a_folder_that_holds_a_run_is_not_begun_again(done: Path, config: TrainConfig) -> None:

@@ -80,7 +80,8 @@ def test_the_card(published: Path) -> None:
     ("header", "error", "says"),
     [
         (None, WeightsError, "does not say its variant"),
-        ({"variant": "siammask"}, InputError, "'siammask' is not available yet"),
+        ({"variant": "guided"}, WeightsError, "of another architecture; missing: .*unknown: a"),
+        ({"variant": "none"}, InputError, "No model is called 'none'"),
     ],
 )
 def test_what_cannot_be_published(

@@ -97,8 +97,9 @@ class LightTop(nn.Module):
         super().__init__()
         self.light = light
 
-    def forward(self, pixels: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-        f2, f4, f8, f16 = self.light(pixels)
+    def forward(self, pixels: Tensor | tuple[Tensor, ...]) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Of pixels, or of the features that `Light.begin` made of them (training computes those beforehand)."""
+        f2, f4, f8, f16 = self.light(pixels) if isinstance(pixels, Tensor) else self.light.finish(pixels)
         return (f2, f4, f8), torch.cat((f8, F.interpolate(f16, scale_factor=2.0, mode="nearest")), 1)
 
 

@@ -242,7 +242,7 @@ def _video(
         how = (0.0 if rng.random() < 0.75 else math.pi, rng.uniform(-0.4, 0.3))
         cuts = tuple(_cut(box or (0.0, 0.0, 1.0, 1.0), *how) for box in known)
         known = [box and _cut_box(box, cut) for box, cut in zip(known, cuts, strict=True)]
-    boxes = tuple(_moved(box, place) for box in known)
+    boxes = tuple(moved(box, place) for box in known)
     layer = Layer(pictures, None, (place,) * FRAMES, target=k, cuts=cuts, colour=_colour(rng))
     if not masked or not chooser.cutouts or rng.random() >= settings.dressed:
         return (layer,), boxes
@@ -292,7 +292,7 @@ def _still(
             base = _about(base, spot, np.array([[-1.0, 0, 0], [0, 1.0, 0]]))
         places = _path(rng, base, spot, goal, fast, 1.0)
         layers.append(Layer((picture,) * FRAMES, None, places, k, cuts, colour=_colour(rng), bend=bend))
-    boxes = tuple(_moved(box if cut is None else _cut_box(box, cut), place) for place in places)
+    boxes = tuple(moved(box if cut is None else _cut_box(box, cut), place) for place in places)
     double = (picture, k) if cuttable and rng.random() < 0.35 else None
     dress = _dress(rng, chooser, settings, boxes, category, double)
     if paste and dress and dress[0].shown[FIRST] and rng.random() < 0.5:  # a look-alike behind the target
@@ -431,7 +431,7 @@ def _frames(layer: Layer, order: tuple[int, ...]) -> Layer:
     )
 
 
-def _moved(box: Boxed | None, place: Affine) -> Boxed | None:
+def moved(box: Boxed | None, place: Affine) -> Boxed | None:
     """Bounding box of a moved box (its inscribed ellipse, so that turning does not inflate it)."""
     if box is None:
         return None
@@ -503,16 +503,16 @@ def _cut_box(box: Boxed, cut: Cut) -> Boxed:
 
 def render(pool: Pool, p: Plan) -> Rendered | None:
     """Draw a plan; None where the target cannot be seen in the first frame."""
-    first, first_mask = _draw(pool, p, FIRST, p.crops[FIRST])
+    first, first_mask = draw(pool, p, FIRST, p.crops[FIRST])
     box = _box_of(first_mask)
     if box is None or min(box[2] - box[0], box[3] - box[1]) < LEAST_SIDE or (first_mask > 127).mean() < LEAST_AREA:
         return None
     if p.start:
         a, a_mask, before = first, first_mask, first_mask
     else:
-        a, a_mask = _draw(pool, p, A, p.crops[A])
+        a, a_mask = draw(pool, p, A, p.crops[A])
         before = _target_only(pool, p, P, p.crops[A])
-    rest = [_draw(pool, p, frame, p.crops[frame]) for frame in (B, C)]
+    rest = [draw(pool, p, frame, p.crops[frame]) for frame in (B, C)]
     masks = (first_mask, a_mask, *(mask for _, mask in rest))
     small = [cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in masks]
     filled = np.zeros((CROP, CROP), np.uint8)
@@ -530,16 +530,23 @@ def render(pool: Pool, p: Plan) -> Rendered | None:
     )
 
 
-def _draw(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float]) -> tuple[UInt8, UInt8]:
-    """Pixels (256, 256, 3) and the target's visible mask (256, 256) of one frame's crop."""
+def draw(
+    pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float], colours: bool = True
+) -> tuple[UInt8, UInt8]:
+    """Pixels (256, 256, 3) and the target's visible mask (256, 256) of one frame's crop.
+
+    Without `colours` the pixels are left undefined, at less cost.
+    """
     canvas = np.empty((CROP, CROP, 3), np.uint8)
     truth = np.zeros((CROP, CROP), np.uint8)
     for i, layer in enumerate(p.layers):
         if not layer.shown[frame]:
             continue
         picture = layer.pictures[frame]
-        colour = _warp(pool.pixels(picture), layer, frame, crop, p.fill if i == 0 else None)
-        colour = _tint(colour, layer.colour)
+        colour = canvas
+        if colours:
+            colour = _warp(pool.pixels(picture), layer, frame, crop, p.fill if i == 0 else None)
+            colour = _tint(colour, layer.colour)
         if layer.object_id is None:
             canvas = colour
             if layer.target is not None:
@@ -549,15 +556,15 @@ def _draw(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float]) -> 
         alpha = _warp(_alpha(pool, picture, layer.object_id), layer, frame, crop, 0)
         if not alpha.any():
             continue
-        soft = cv2.GaussianBlur(alpha, (3, 3), 0)
-        canvas = _blend(canvas, colour, soft)
+        if colours:
+            canvas = _blend(canvas, colour, cv2.GaussianBlur(alpha, (3, 3), 0))
         if layer.target is None:
             truth = cv2.min(truth, 255 - alpha)
         elif layer.cuts is None:
             truth = alpha
         else:
             truth = _warp(_alpha(pool, picture, layer.target, layer.cut(frame)), layer, frame, crop, 0)
-    return _finish(canvas, p.looks[frame]), truth
+    return _finish(canvas, p.looks[frame]) if colours else canvas, truth
 
 
 def _target_only(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float]) -> UInt8:

@@ -1,4 +1,7 @@
-"""One TOML file a run: every option is a field here, and an unknown one fails at once."""
+"""One TOML file a run: every option is a field here, and an unknown one fails at once.
+
+A file may begin with `extends = "FILE"` (relative to itself): what it does not say is as in that file.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from typing import Any
 
 from siammask.errors import InputError
 from siammask.train.clips import ClipSettings
+from siammask.train.pairs import PairSettings
+from siammask.train.siamese_losses import SiameseWeights
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +27,21 @@ class DataConfig:
     validation: tuple[str, ...] = ()  # "source/sequence": never trained on, tracked to choose the checkpoint
     workers: int = 1
     clips: ClipSettings = field(default_factory=ClipSettings)
+    pairs: PairSettings = field(default_factory=PairSettings)  # the published family's, drawn from such clips
 
 
 @dataclass(frozen=True, slots=True)
 class OptimConfig:
     steps: int = 2000
-    batch: int = 16
+    batch: int = 16  # of all processes of a run together
     lr: float = 1.5e-3
     backbone_lr: float = 0.0  # 0: the backbone stays as it is and runs in the data process
-    train_from: int = 5  # first block of the backbone that learns where backbone_lr > 0: 3 or 5
+    train_from: int = 5  # first block of the light backbone that learns where backbone_lr > 0: 3 or 5
+    backbone_from: int = 0  # step from which on it learns (published family)
+    method: str = "adamw"  # or "sgd", with momentum .9; or "muon" (optim.py)
+    schedule: str = "cosine"  # after the warm-up; or "log": evenly on a logarithmic scale down to `final`
     warmup: int = 200
+    warmup_from: float = 0.0  # share of the learning rate at which the warm-up begins
     decay_from: float = 0.0  # share of the steps at the full rate; then a cosine down to `final`
     final: float = 0.05  # share of the learning rate at the last step
     weight_decay: float = 1e-3
@@ -55,30 +65,69 @@ class LossConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SiameseConfig:
+    """The published family's own options."""
+
+    stage: str = "all"  # everything the variant has learns; "refine": only the mask branch and the refinement
+    smooth: bool = False  # smooth L1 for boxes, as the paper has it; the released code takes L1
+    weights: SiameseWeights = field(default_factory=SiameseWeights)
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
     variant: str
     output: str
     data: DataConfig
     seed: int = 0
-    init: str = "imagenet"  # or a checkpoint (*.safetensors)
+    init: str = "imagenet"  # or a checkpoint (*.safetensors); published family: "random" too
     threads: int | None = None
     device: str = "cpu"
     save_every: int = 100
     validate_every: int = 300
+    search: dict[str, float] = field(default_factory=dict)  # settings of the tracker that validates, where changed
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    siamese: SiameseConfig = field(default_factory=SiameseConfig)
 
 
 def read(file: Path) -> TrainConfig:
     """The run described by a TOML file. Raises InputError that names the missing, unknown or ill-typed option."""
+    made: TrainConfig = _make(TrainConfig, _values(file), str(file))
+    for where, value, known in (
+        ("optim: method", made.optim.method, ("adamw", "muon", "sgd")),
+        ("optim: schedule", made.optim.schedule, ("cosine", "log")),
+        ("siamese: stage", made.siamese.stage, ("all", "refine")),
+    ):
+        if value not in known:
+            raise InputError(f"{file}: {where} is {value!r}; choose {' or '.join(known)}.")
+    return made
+
+
+def _values(file: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What a file and those it extends say; `above` are the files that led here."""
+    if file.resolve() in above:
+        raise InputError(f"Config {file} extends itself; give `extends` another file.")
     try:
         values = tomllib.loads(file.read_text())
     except OSError as error:
         raise InputError(f"Config {file} cannot be read: {error.strerror}.") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"Config {file} is not TOML: {error}.") from error
-    made: TrainConfig = _make(TrainConfig, values, str(file))
-    return made
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise InputError(f"{file}: extends is {base!r}; expected the path of a file.")
+    return _over(_values(file.parent / base, (*above, file.resolve())), values)
+
+
+def _over(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """`values` laid over `below`, table by table."""
+    merged = dict(below)
+    for name, value in values.items():
+        both = isinstance(value, dict) and isinstance(below.get(name), dict)
+        merged[name] = _over(below[name], value) if both else value
+    return merged
 
 
 def _make(kind: Any, value: Any, where: str) -> Any:

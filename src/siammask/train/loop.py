@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ from siammask.evaluate.report import evaluate_sequences
 from siammask.evaluate.sequences import Sequence, find_sequences
 from siammask.tracker import Tracker
 from siammask.train import config as configs
-from siammask.train import guided
+from siammask.train import guided, siamese
 from siammask.train.config import TrainConfig
+from siammask.train.group import Group, joined
+from siammask.train.optim import Muon, split
 from siammask.train.task import Task
 from siammask.variants import Variant, variant
 
@@ -44,28 +46,44 @@ def main(file: Path, resume: bool = False) -> None:
 
 
 def run(c: TrainConfig, resume: bool = False, console: Console | None = None) -> None:
-    """As `main`, for a config already read."""
-    row = variant(c.variant)
+    """As `main`, for a config already read; started by `torchrun`, as one of its processes."""
+    row = variant(c.variant).searching(**c.search)
     task = task_of(row)
     device = _device(c.device)
+    with joined(c.device) as group:
+        if device.type == "cuda" and group.size > 1:
+            device = torch.device("cuda", group.local_rank)
+        _run(c, row, task, group, device, resume, console or Console(quiet=not group.leads))
+
+
+def _run(
+    c: TrainConfig, row: Variant, task: Task, group: Group, device: torch.device, resume: bool, console: Console
+) -> None:
     out = Path(c.output)
-    if not resume and (out / "last.pt").exists():
-        raise InputError(f"{out} holds a run already; go on with --resume, or give another `output`.")
-    out.mkdir(parents=True, exist_ok=True)
+    again = group.restarts > 0
+    state = None
+    if group.leads:
+        there = (out / "last.pt").exists()
+        if there and not resume and not again:
+            raise InputError(f"{out} holds a run already; go on with --resume, or give another `output`.")
+        out.mkdir(parents=True, exist_ok=True)
+        if resume or (again and there):
+            state = read_state(out / "last.pt")
+    state = group.share(state)
     if c.threads:
         torch.set_num_threads(c.threads)
     torch.manual_seed(c.seed)
     network = task.network(c).to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = make_optimizer(task.groups(network, c), c)
-    step = 0
-    if resume:
-        step = restore(out / "last.pt", network, average, optimizer)
-    validation = validation_sequences(c)
-    batches = task.batches(c, network, step, device)
-    log = Log(out / "log.csv", step, task.says)
+    step = 0 if state is None else restore(state, network, average, optimizer)
+    own = replace(c, seed=group.seed(c.seed), optim=replace(c.optim, batch=group.portion(c.optim.batch)))
+    torch.manual_seed(own.seed)
+    with group.one_by_one():  # the first decodes the pool
+        batches = task.batches(own, network, step, device)
+    validation = validation_sequences(c) if group.leads else ()
+    log = Log(out / "log.csv", step, task.says) if group.leads else None
     best = best_so_far(out / "validation.jsonl")
-    console = console or Console()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -73,6 +91,7 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
         TimeRemainingColumn(),
         TextColumn("{task.fields[says]}"),
         console=console,
+        disable=not group.leads,
     ) as bar:
         shown = bar.add_task(c.variant, total=c.optim.steps, completed=step, says="")
         while step < c.optim.steps:
@@ -84,6 +103,7 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
             made = task.step(network, batch, c, step)
             optimizer.zero_grad(set_to_none=True)
             made.total.backward()
+            parts = group.average(network, made.parts)
             norm = nn.utils.clip_grad_norm_(network.parameters(), c.optim.clip)
             if not torch.isfinite(norm):
                 raise WeightsError(f"Step {step}: the gradient is not finite; lower optim.lr ({c.optim.lr}).")
@@ -91,42 +111,49 @@ def run(c: TrainConfig, resume: bool = False, console: Console | None = None) ->
             follow(average, network, min(c.optim.ema, (1 + step) / (10 + step)))
             step += 1
             seconds = time.perf_counter() - began
-            log.write(step, rate=rate, norm=float(norm), seconds=seconds, waited=waited, **made.parts)
+            if log is None:
+                continue
+            log.write(step, rate=rate, norm=float(norm), seconds=seconds, waited=waited, **parts)
             bar.update(shown, completed=step, says=log.says())
             if step % c.save_every == 0 or step == c.optim.steps:
                 save(out / "last.pt", network, average, optimizer, step)
             if validation and (step % c.validate_every == 0 or step == c.optim.steps):
-                figures = validate(row, task.engine(average, c, c.device), validation)
+                figures = validate(row, task.engine(average, c, str(device)), validation)
                 with (out / "validation.jsonl").open("a") as file:
                     file.write(json.dumps({"step": step, **figures}) + "\n")
                 console.print(f"step {step}: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
                 if figures["mean"] > best:
                     best = figures["mean"]
                     save_weights(out / "best.safetensors", average, c, step, figures)
-    save_weights(out / "final.safetensors", average, c, step, {})
+    if group.leads:
+        save_weights(out / "final.safetensors", average, c, step, {})
 
 
 def task_of(row: Variant) -> Task:
     """How a variant is trained."""
-    if row.mask != "guided":
-        raise InputError(f"Training of {row.name!r} is not available yet; the guided variant is.")
-    return guided.TASK
+    return guided.TASK if row.mask == "guided" else siamese.TASK
 
 
 def make_optimizer(groups: Iterable[dict[str, Any]], c: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over groups of parameters, each with its `share` of the learning rate."""
-    return torch.optim.AdamW(groups, lr=c.optim.lr, weight_decay=c.optim.weight_decay, betas=(0.9, 0.99))
+    """AdamW, Muon or SGD over groups of parameters, each with its `share` of the learning rate."""
+    o = c.optim
+    if o.method == "muon":
+        return Muon(split(groups), lr=o.lr, weight_decay=o.weight_decay, betas=(0.9, 0.99))
+    if o.method == "sgd":
+        return torch.optim.SGD(groups, lr=o.lr, weight_decay=o.weight_decay, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=o.lr, weight_decay=o.weight_decay, betas=(0.9, 0.99))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, step: int, c: TrainConfig) -> float:
-    """Linear warm-up, the full rate, from `decay_from` on a cosine down to `final`; returns the rate of the head."""
+    """Linear warm-up, the full rate, from `decay_from` on a fall to `final`; returns the rate of the head."""
     o = c.optim
     begin = max(float(o.warmup), o.decay_from * o.steps)
     if step < o.warmup:
-        share = (step + 1) / o.warmup
+        share = o.warmup_from + (1 - o.warmup_from) * (step + 1) / o.warmup
     else:
-        t = max(0.0, step - begin) / max(1.0, o.steps - begin)
-        share = o.final + (1 - o.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, t)))
+        t = min(1.0, max(0.0, step - begin) / max(1.0, o.steps - begin))
+        cosine = o.final + (1 - o.final) * 0.5 * (1 + math.cos(math.pi * t))
+        share = o.final**t if o.schedule == "log" else cosine
     for group in optimizer.param_groups:
         group["lr"] = o.lr * share * group["share"]
     return o.lr * share
@@ -149,9 +176,11 @@ def validate(row: Variant, engine: Engine, sequences: tuple[Sequence, ...]) -> d
 
 @torch.no_grad()
 def follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """Exponential moving average of the weights."""
+    """Exponential moving average of the weights; running statistics are taken as they are."""
     for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
         slow.lerp_(fast, 1.0 - decay)
+    for slow, fast in zip(average.buffers(), network.buffers(), strict=True):
+        slow.copy_(fast)
 
 
 def save(file: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -167,11 +196,16 @@ def save(file: Path, network: nn.Module, average: nn.Module, optimizer: torch.op
     os.replace(part, file)
 
 
-def restore(file: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Read what `save` wrote; returns the step."""
+def read_state(file: Path) -> dict[str, Any]:
+    """What `save` wrote."""
     if not file.exists():
         raise WeightsError(f"Nothing to resume: {file} is missing; start without --resume.")
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def restore(state: dict[str, Any], network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Put back what `read_state` read; returns the step."""
     network.load_state_dict(state["network"])
     average.load_state_dict(state["average"])
     optimizer.load_state_dict(state["optimizer"])

@@ -16,8 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from siammask import weights
-from siammask.errors import InputError, WeightsError
-from siammask.network import guided
+from siammask.errors import WeightsError
+from siammask.network import guided, siamese
+from siammask.network.checkpoint import load_state
 from siammask.network.export import export
 from siammask.variants import variant
 
@@ -33,7 +34,7 @@ def publish(checkpoint: Path, root: Path) -> Path:
     """Write `root/<variant>/`: weights.safetensors (float16), *.xml and *.bin, certificate.json, card.md; return it.
 
     The graphs are made from the rounded weights, so that both engines run the same numbers. Raises WeightsError for a
-    file that is no checkpoint of a guided variant, or whose graphs differ from torch.
+    file that is no checkpoint of its variant, or whose graphs differ from torch.
     """
     if not checkpoint.exists():
         raise WeightsError(f"Checkpoint {checkpoint} is missing.")
@@ -43,16 +44,20 @@ def publish(checkpoint: Path, root: Path) -> Path:
     if "variant" not in header:
         raise WeightsError(f"{checkpoint} does not say its variant; give a file that `siammask train` wrote.")
     row = variant(header["variant"])
-    if row.mask != "guided":
-        raise InputError(f"Publishing {row.name!r} is not available yet; the guided variant is.")
-    half = {name: tensor.to(torch.float16) for name, tensor in state.items()}
-    network = guided.build(row)
-    network.load_state_dict({name: tensor.float() for name, tensor in half.items()})
+    half = {name: tensor if _statistic(name) else tensor.to(torch.float16) for name, tensor in state.items()}
+    network = guided.build(row) if row.mask == "guided" else siamese.build(row)
+    load_state(network, half, str(checkpoint))
     folder = root / row.name
-    export(guided.graph_specs(network.eval()), folder)
+    specs = guided.graph_specs(network.eval()) if row.mask == "guided" else siamese.graph_specs(network, row)
+    export(specs, folder)
     save_file(half, folder / weights.CHECKPOINT, metadata={**header, "commit": _commit()})
     (folder / "card.md").write_text(_card(header))
     return folder
+
+
+def _statistic(name: str) -> bool:
+    """Running statistics of batch norm can be larger than float16 holds."""
+    return name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
 
 
 def _card(header: dict[str, str]) -> str:

@@ -49,18 +49,19 @@ def box_loss(delta: Tensor, truth: Tensor, weight: Tensor, *, smooth: bool = Fal
     return (error.sum(1) * weight).sum() / n
 
 
-def mask_loss(vectors: Tensor, truth: Tensor) -> Tensor:
+def mask_loss(vectors: Tensor, truth: Tensor, *, exact: bool = False) -> Tensor:
     """Binary logistic loss, a mean over pixels and over the RoWs given (the positives: (1 + y) / 2 = 0 for the others).
 
     `vectors` (P, v, v) are logits, brought to the size of `truth` (P, s, s), +1 on the object and -1 around it (127
-    where the mask head says 63). 0 where P is 0.
+    where the mask head says 63) corner on corner, as released, or where `exact` as the tracker then pastes them, cells
+    covering pixels. 0 where P is 0.
     """
     if not len(vectors):
         return vectors.sum() * 0.0
     size = list(truth.shape[-2:])
     logits = vectors[:, None]
     if list(logits.shape[-2:]) != size:
-        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=not exact)
     return F.softplus(-truth * logits[:, 0]).mean()
 
 
