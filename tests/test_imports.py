@@ -12,7 +12,7 @@ import pytest
 import siammask
 
 HEAVY = ("torch", "openvino", "onnxruntime", "typer", "rich", "av", "safetensors")
-CORE = ("geometry", "anchors", "variants", "locate", "regions", "tracker")
+CORE = ("geometry", "anchors", "variants", "locate", "regions", "opt", "boxes", "tracker")
 ABOVE = ("engines.openvino", "engines.torch", "network", "train", "media", "formats", "evaluate", "cli")
 
 

@@ -1,8 +1,7 @@
-"""From mask to box, outline and runs."""
+"""From mask to pixels, outline and runs."""
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from siammask import regions
 from siammask.errors import InputError
-from siammask.geometry import Box, Patch, RotatedBox
+from siammask.geometry import Box, Patch
 
 SIZE = (200, 150)
 BOX = Box.from_xywh(20, 30, 40, 50)
@@ -23,20 +22,11 @@ def patch_of(mask: np.ndarray, alignment: str = "exact") -> Patch:
     return Patch(mask.astype(np.float32), place, alignment)  # type: ignore[arg-type]
 
 
-def turned(angle: float, w: float = 80, h: float = 40) -> np.ndarray:
-    """The pixels of the frame whose centres lie in a turned rectangle."""
-    y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
-    a = np.deg2rad(angle)
-    along, across = (x - 100) * np.cos(a) + (y - 75) * np.sin(a), (y - 75) * np.cos(a) - (x - 100) * np.sin(a)
-    return (np.abs(along) <= w / 2) & (np.abs(across) <= h / 2)
-
-
 def test_without_a_patch_the_box_stands_for_the_mask() -> None:
     mask = regions.mask_of(None, 0.5, SIZE, BOX)
     assert mask.shape == (150, 200)
     assert Box.from_mask(mask) == BOX
     assert mask.sum() == BOX.area
-    assert regions.rotated_box_of(None, 0.5, SIZE, BOX) == RotatedBox(BOX.cx, BOX.cy, BOX.w, BOX.h, 0)
     assert sorted(map(tuple, regions.polygon_of(None, 0.5, SIZE, BOX))) == [(20, 30), (20, 80), (60, 30), (60, 80)]
 
 
@@ -50,61 +40,16 @@ def test_mask_of_one_value_a_pixel_is_the_mask(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(regions.mask_of(patch_of(mask), 0.5, SIZE, BOX), mask)
 
 
-def test_an_upright_mask_gives_its_own_rectangle() -> None:
-    box = regions.rotated_box_of(patch_of(regions.mask_of(None, 0.5, SIZE, BOX)), 0.5, SIZE, BOX)
-    assert (box.cx, box.cy, box.w, box.h, box.angle) == pytest.approx((BOX.cx, BOX.cy, BOX.w, BOX.h, 0))
-
-
-def test_a_released_patch_joins_pixel_indices() -> None:
-    """A quirk kept: a pixel shorter each way (and no half pixel added)."""
-    contour = regions.largest_contour(regions.mask_of(None, 0.5, SIZE, BOX))
-    assert contour is not None
-    box = regions.smallest_box(contour, "released")
-    assert (box.cx, box.cy, box.w, box.h) == pytest.approx((39.5, 54.5, 39, 49))
-
-
-@pytest.mark.parametrize("angle", [-40, -20, -5, 10, 30, 44])
-def test_a_turned_mask_gives_its_turned_rectangle(angle: float) -> None:
-    mask = turned(angle)
-    box = regions.rotated_box_of(patch_of(mask), 0.5, SIZE, BOX)
-    assert (box.cx, box.cy) == pytest.approx((100, 75), abs=0.5)
-    assert (box.w, box.h) == pytest.approx((80, 40), abs=1)
-    assert box.angle == pytest.approx(angle, abs=1)
-
-
-@given(arrays.arrays(np.bool_, (30, 40), elements=st.booleans()))
-def test_the_rotated_box_holds_the_largest_part(mask: np.ndarray) -> None:
-    contour = regions.largest_contour(mask)
-    if contour is None:
-        assert not mask.any()
-        return
-    box = regions.smallest_box(contour)
-    corners = box.corners.astype(np.float32).reshape(-1, 1, 2)
-    assert abs(box.angle) <= 45
-    for x, y in contour[:: max(1, len(contour) // 8)]:
-        assert cv2.pointPolygonTest(corners, (x + 0.5, y + 0.5), True) > -1e-2
-
-
 def test_the_largest_part_is_taken() -> None:
     mask = np.zeros((SIZE[1], SIZE[0]), bool)
     mask[10:60, 10:60] = mask[100:120, 100:120] = True
     patch = patch_of(mask)
-    assert regions.rotated_box_of(patch, 0.5, SIZE, BOX).corners.max() == pytest.approx(60)
     assert regions.polygon_of(patch, 0.5, SIZE, BOX).max() == 59.5
-
-
-def test_a_part_too_small_to_trust_gives_the_box() -> None:
-    mask = np.zeros((SIZE[1], SIZE[0]), bool)
-    mask[10:21, 10:21] = True  # an outline of exactly 10 x 10
-    assert regions.rotated_box_of(patch_of(mask), 0.5, SIZE, BOX).w == BOX.w
-    mask[10:21, 10:22] = True
-    assert regions.rotated_box_of(patch_of(mask), 0.5, SIZE, BOX).w == pytest.approx(12)
 
 
 def test_a_patch_outside_the_frame_is_empty() -> None:
     patch = Patch(np.ones((8, 8), np.float32), Box.from_xywh(500, 500, 50, 50))
     assert not regions.mask_of(patch, 0.5, SIZE, BOX).any()
-    assert regions.rotated_box_of(patch, 0.5, SIZE, BOX).w == BOX.w
     assert len(regions.polygon_of(patch, 0.5, SIZE, BOX)) == 4
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from siammask.boxes import Strategy, box_of
 from siammask.errors import InputError, MediaError, MissingExtra, SiamMaskError, WeightsError
 from siammask.geometry import Box, Patch, RotatedBox
 from siammask.multi import MultiTracker
@@ -33,6 +34,7 @@ __all__ = [
     "TrackerState",
     "Variant",
     "WeightsError",
+    "box_of",
     "load",
     "variant",
 ]
@@ -46,17 +48,18 @@ def load(
     threads: int | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     weights: str | Path | None = None,
+    rotated: Strategy = "mbr",
 ) -> Tracker:
     """A tracker with the model `name` (see VARIANTS), ready for `start`, `step` and `follow`.
 
     `weights` is a file or folder; None takes those that ship with the package. `precision` None takes the model's
-    default for this CPU, `threads` None the runtime's; `device` cuda is for torch and onnxruntime. Raises InputError
-    for an unknown name or option, WeightsError for weights that are missing or do not fit, MissingExtra for an engine
-    that is not installed.
+    default for this CPU, `threads` None the runtime's; `device` cuda is for torch and onnxruntime. `rotated` is how a
+    mask becomes a rotated box (see `box_of`). Raises InputError for an unknown name or option, WeightsError for weights
+    that are missing or do not fit, MissingExtra for an engine that is not installed.
     """
     from siammask.engines import open_engine  # here, so that `import siammask` loads no engine
     from siammask.engines.base import EngineOptions
 
     chosen = variant(name)
     options = EngineOptions(engine, precision, threads, device)
-    return Tracker(chosen, open_engine(chosen, options, None if weights is None else Path(weights)))
+    return Tracker(chosen, open_engine(chosen, options, None if weights is None else Path(weights)), rotated)

@@ -29,6 +29,7 @@ from rich.table import Table
 
 import siammask
 from siammask import demo, run
+from siammask.boxes import rotated_box_of
 from siammask.cache import VARIABLE as CACHE
 from siammask.engines import cpu_features
 from siammask.errors import InputError, MediaError
@@ -349,7 +350,7 @@ def profile(row: Contestant, clip: Clip, most: int) -> dict[str, Any]:
                 clock.append(perf_counter())
                 mask = result.mask
                 clock.append(perf_counter())
-                rotated = result.rotated_box
+                rotated = rotated_box_of(result.patch, result.threshold, result.size, result.box)  # once more
                 clock.append(perf_counter())
                 painted = paint(frame, mask, box=result.box, rotated=rotated, label=f"1  {result.score:.2f}")
                 clock.append(perf_counter())
@@ -357,7 +358,7 @@ def profile(row: Contestant, clip: Clip, most: int) -> dict[str, Any]:
                 clock.append(perf_counter())
                 names = ("read", "crop", "step", "paste", "box", "draw", "write")
                 times = dict(zip(names, np.diff(clock) * 1e3, strict=True)) | spent
-                rest = times.pop("step") - times["crop"] - sum(spent.values())
+                rest = times.pop("step") - times["crop"] - times["box"] - sum(spent.values())
                 times["locate"] = max(0.0, rest)  # the crop was read twice, once for the clock
                 for stage in STAGES:
                     stages[stage].append(float(times.get(stage, 0.0)))

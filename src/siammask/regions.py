@@ -1,13 +1,12 @@
-"""From a mask to what people use: largest part, outline, rotated box, run lengths.
+"""From a mask to what people use: its pixels, largest part, outline, run lengths; rotated boxes are in `boxes`.
 
 The functions that take a Patch work on its window of the frame only; none makes a full frame of floats.
-Rotated boxes and outlines of an exact patch follow the frame's convention (pixel j covers [j, j + 1)); those of a
-released patch join bare pixel indices, as the released code does.
+Outlines of an exact patch follow the frame's convention (pixel j covers [j, j + 1)); those of a released patch join
+bare pixel indices, as the released code does.
 """
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import cv2
@@ -15,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siammask.errors import InputError
-from siammask.geometry import Alignment, Box, Patch, RotatedBox, UInt8
+from siammask.geometry import Box, Patch, RotatedBox, UInt8
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float32]
 Contour = NDArray[np.int32]
-
-SMALLEST_MBR = 100.0  # pixels²; the released code trusts no rotated rectangle of a smaller outline
 
 
 def mask_of(patch: Patch | None, threshold: float, size: tuple[int, int], box: Box) -> Mask:
@@ -31,23 +28,9 @@ def mask_of(patch: Patch | None, threshold: float, size: tuple[int, int], box: B
         x0, y0 = max(0, round(box.x)), max(0, round(box.y))
         out[y0 : max(0, round(box.y + box.h)), x0 : max(0, round(box.x + box.w))] = True
         return out
-    x0, y0, part = _drawn(patch, threshold, size)
+    x0, y0, part = drawn(patch, threshold, size)
     out[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] = part
     return out
-
-
-def rotated_box_of(patch: Patch | None, threshold: float, size: tuple[int, int], box: Box) -> RotatedBox:
-    """The smallest rotated rectangle around the mask's largest part (MBR).
-
-    Released rule: where that part's outline holds no more than 100 pixels², or there is no patch, the upright `box`.
-    """
-    upright = RotatedBox(box.cx, box.cy, box.w, box.h, 0.0)
-    if patch is None:
-        return upright
-    contour = _patch_contour(patch, threshold, size)
-    if contour is None or cv2.contourArea(contour) <= SMALLEST_MBR:
-        return upright
-    return smallest_box(contour, patch.alignment)
 
 
 def polygon_of(patch: Patch | None, threshold: float, size: tuple[int, int], box: Box) -> Points:
@@ -66,19 +49,6 @@ def largest_contour(mask: Mask | UInt8) -> Contour | None:
         return None
     best = contours[0] if len(contours) == 1 else max(contours, key=cv2.contourArea)
     return cast(Contour, best.reshape(-1, 2))
-
-
-def smallest_box(contour: Contour, alignment: Alignment = "exact") -> RotatedBox:
-    """The rotated rectangle of least area around a contour of pixel indices; angle in [-45, 45].
-
-    "exact" reaches half a pixel beyond the pixels' centres, so an upright mask gives its own width and height;
-    "released" ends at the indices, and so is a pixel shorter each way and half a pixel up and left.
-    """
-    (cx, cy), (w, h), angle = cv2.minAreaRect(contour.astype(np.float32))
-    if abs(angle) > 45:  # which side OpenCV calls the width has changed between its versions
-        w, h, angle = h, w, angle - math.copysign(90, angle)
-    grow = 1.0 if alignment == "exact" else 0.0
-    return RotatedBox(float(cx) + grow / 2, float(cy) + grow / 2, float(w) + grow, float(h) + grow, float(angle))
 
 
 def run_lengths(mask: Mask) -> list[int]:
@@ -100,7 +70,7 @@ def from_run_lengths(runs: list[int], width: int, height: int) -> Mask:
     return np.repeat(values, runs).reshape(height, width)
 
 
-def _drawn(patch: Patch, threshold: float, size: tuple[int, int]) -> tuple[int, int, Mask]:
+def drawn(patch: Patch, threshold: float, size: tuple[int, int]) -> tuple[int, int, Mask]:
     """Left, top and (h, w) bool of a part of the frame that holds all that is above `threshold`."""
     part = patch.above(threshold)
     if part is None:
@@ -111,6 +81,6 @@ def _drawn(patch: Patch, threshold: float, size: tuple[int, int]) -> tuple[int, 
 
 def _patch_contour(patch: Patch, threshold: float, size: tuple[int, int]) -> Contour | None:
     """The largest contour of a patch, in pixel indices of the frame."""
-    x0, y0, part = _drawn(patch, threshold, size)
+    x0, y0, part = drawn(patch, threshold, size)
     contour = largest_contour(part) if part.size else None
     return None if contour is None else contour + np.array([x0, y0], np.int32)

@@ -38,7 +38,9 @@ class ColourTracker:
         found = Box.from_mask(frame[..., 2] > 128) or Box.from_xywh(0, 0, 1, 1)
         box = Box.from_xywh(found.x + self.late, found.y, found.w, found.h)
         turned = RotatedBox(box.cx, box.cy, box.w, box.h, 0.0)
-        return state, TrackResult(box, 0.75, True, None, frame.shape[1::-1], 0.5, turned)  # no patch: the box is the mask
+        return state, TrackResult(
+            box, 0.75, True, None, frame.shape[1::-1], 0.5, turned
+        )  # no patch: the box is the mask
 
 
 @pytest.fixture
