@@ -95,6 +95,25 @@ def test_rows_and_their_names(fake: None, monkeypatch: pytest.MonkeyPatch) -> No
     assert "has no TrackerCSRT" in left_out["csrt"]
 
 
+def test_rows_of_a_gpu_where_there_is_one(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def load(name: str, **options: Any) -> Tracker:
+        asked.append(options)
+        return GUIDED
+
+    monkeypatch.setattr(siammask, "load", load)
+    assert len(bench.contestants(Setup(threads=(2, 1)))[0]) == 2 + (0 if bench.gpu() is None else 2)
+    asked.clear()
+    monkeypatch.setattr(bench, "gpu", lambda: "a GPU")
+    rows, _ = bench.contestants(Setup(threads=(2, 1)))
+    assert [row.name for row in rows[2:]] == ["guided torch f32 on CUDA"] * 2  # the fake's precision
+    assert [(one["engine"], one["precision"], one["device"]) for one in asked[2:]] == [
+        ("torch", "f32", "cuda"),
+        ("torch", "f16", "cuda"),
+    ]
+
+
 def test_a_peer_that_is_unknown_or_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No peer is called 'boost'"):
         bench.opencv("boost")
@@ -167,7 +186,7 @@ def report() -> dict[str, Any]:
         "size": [640, 360],
         "frames_a_block": 30,
         "rounds": 10,
-        "machine": {"cpu": "A & B", "cores": 2, "features": ["avx2"], "system": "Linux"},
+        "machine": {"cpu": "A & B", "cores": 2, "features": ["avx2"], "system": "Linux", "gpu": None},
         "versions": {"siammask": "0.1.0"},
         "rows": [{"name": "one", **row}, {"name": "two", **row}],
         "left_out": {"csrt": "OpenCV has none."},

@@ -7,9 +7,11 @@ frame's time by stage, a file tracked into a file, and what a start costs in a f
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -174,13 +176,7 @@ def contestants(setup: Setup) -> tuple[list[Contestant], dict[str, str]]:
         for model in setup.models:
             for engine in setup.engines:
                 for precision in setup.precisions:
-                    tracker = siammask.load(
-                        model,
-                        engine=engine,  # type: ignore[arg-type]
-                        precision=precision,  # type: ignore[arg-type]
-                        threads=threads,
-                        weights=setup.weights,
-                    )
+                    tracker = _load(model, engine, precision, threads, setup.weights)
                     for targets in setup.targets:
                         what = f"{model} {tracker.engine.name} {tracker.engine.precision}"
                         name = f"{what}{f' {targets} targets' if targets > 1 else ''}, {number}"
@@ -195,7 +191,29 @@ def contestants(setup: Setup) -> tuple[list[Contestant], dict[str, str]]:
                 continue
             name = PEERS.get(peer, "TrackerNano")
             rows.append(Contestant(f"OpenCV {name}, {number}", threads, start))
+    if gpu() is not None:
+        for model in setup.models:
+            for asked in ("f32", "f16") if setup.precisions == (None,) else setup.precisions:
+                tracker = _load(model, "torch", asked, setup.threads[0], setup.weights, device="cuda")
+                name = f"{model} torch {tracker.engine.precision} on CUDA"
+                rows.append(Contestant(name, setup.threads[0], ours(tracker)))
     return rows, left_out
+
+
+def _load(
+    model: str, engine: str, precision: str | None, threads: int, weights: Path | None, device: str = "cpu"
+) -> Tracker:
+    """`siammask.load` of options that are still words of the user; it says which of them it does not know."""
+    options: dict[str, Any] = {"engine": engine, "precision": precision, "threads": threads, "device": device}
+    return siammask.load(model, weights=weights, **options)
+
+
+def gpu() -> str | None:
+    """The GPU that torch computes on; None where there is none, or no torch. Only with an NVIDIA driver is it asked."""
+    if shutil.which("nvidia-smi") is None or importlib.util.find_spec("torch") is None:
+        return None
+    torch = importlib.import_module("torch")
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
 
 
 def ours(tracker: Tracker, targets: int = 1) -> Start:
@@ -461,6 +479,7 @@ def machine() -> dict[str, Any]:
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "features": sorted(cpu_features() & CPU_FEATURES),
+        "gpu": gpu(),
     }
     try:
         lines = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
@@ -485,7 +504,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     here = report["machine"]
     console.print(
         f"{report['clip']}, {'x'.join(map(str, report['size']))}; {here['cpu']}, {here['cores']} cores, "
-        f"{' '.join(here['features']) or 'features unknown'}; "
+        f"{' '.join(here['features']) or 'features unknown'}; {here['gpu'] or 'no GPU'}; "
         + ", ".join(f"{name} {value}" for name, value in report["versions"].items())
     )
     for peer, why in report["left_out"].items():
