@@ -289,7 +289,7 @@ class AnchorLocator:
         return Found(box, value, row, col, visible=value >= s.lost_score)
 
     def settle(self, state: TrackerState, found: Found, patch: Patch | None) -> tuple[Found, Patch | None]:
-        """The mask's box; or that of the scores, cut as the released code does: centre on the frame, sides 10 px or more."""
+        """The mask's box, or the scores', cut as released: centre on the frame, sides from 10 px to the frame's."""
         if self.settings.follow == "mask":
             return settle_on_mask(state, found, patch, self.settings)
         return replace(found, box=_fit_frame(found.box, state.size)), patch
