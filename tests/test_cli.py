@@ -145,16 +145,19 @@ def test_only_what_is_asked_for_is_saved(pictures: Path, tmp_path: Path, loaded:
 
 
 def test_options_reach_the_model(pictures: Path, tmp_path: Path, loaded: list[Any]) -> None:
-    options = ["--engine", "torch", "--precision", "bf16", "--threads", 3, "--weights", tmp_path]
+    options = ["--engine", "torch", "--precision", "bf16", "--threads", 3, "--weights", tmp_path, "--device", "cuda"]
     common = ["track", pictures, "--box", BOX, "--save", "csv", "--out", tmp_path / "out"]
     assert run(*common, "--model", "siammask_light", *options) == 0
     assert run(*common) == 0
     first, second = loaded
     assert first == (
         ("siammask_light",),
-        {"engine": "torch", "precision": "bf16", "threads": 3, "weights": tmp_path},
+        {"engine": "torch", "precision": "bf16", "threads": 3, "weights": tmp_path, "device": "cuda"},
     )
-    assert second == (("guided",), {"engine": "openvino", "precision": None, "threads": None, "weights": None})
+    assert second == (
+        ("guided",),
+        {"engine": "openvino", "precision": None, "threads": None, "weights": None, "device": "cpu"},
+    )
 
 
 @pytest.mark.parametrize("kind", ["indexed", "grey", "colour"])
@@ -240,7 +243,7 @@ def test_target_that_cannot_be_used(
         ["--box", "a,b,c,d"],
         ["--box", BOX, "--save", "gif"],
         ["--box", BOX, "--engine", "steam"],
-        ["--box", BOX, "--precision", "f16"],
+        ["--box", BOX, "--precision", "f8"],
         ["--box", BOX, "--threads", "0"],
         ["--box", BOX, "--start", "-1"],
         [],
@@ -393,6 +396,32 @@ def test_evaluate_finds_out_early_that_it_cannot_write(
     assert not loaded
     assert run("evaluate", tmp_path / "none") == 1
     assert one_sentence(capsys, "not a folder")
+
+
+def test_export_says_how_near_it_is(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    certify = pytest.importorskip("siammask.network.certify", reason="exporting needs the extra 'train'")
+    asked = []
+
+    def export_model(*args: Any) -> dict[str, Any]:
+        asked.append(args)
+        near = {"mean": 0.99, "min": 0.9}
+        parity = {"frames": 9, "mask_iou": near, "box_px": {"max": 1.5}, "step_ms": {"times_as_fast": 2.0}}
+        return {"parity": parity, "files": {"search.onnx": "0"}}
+
+    monkeypatch.setattr(certify, "export_model", export_model)
+    assert run("export", "guided", "--to", "onnx", "--precision", "int8", "--frames", 9) == 0
+    assert asked == [("guided", "onnx", "int8", Path("guided-onnx-int8"), None, 9, None)]
+    said = capsys.readouterr().out
+    assert "guided as onnx in int8" in said
+    assert "mask IoU 0.9900 (lowest 0.9000), boxes within 1.50 pixels, 2.00 times as fast" in said
+    assert str(Path("guided-onnx-int8") / "search.onnx") in said
+    assert run("export", "guided", "--to", "tflite") == 2
+
+
+def test_export_without_torch(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run("export", "guided", "--to", "onnx") == 1
+    assert one_sentence(capsys, "pip install 'siammask[train]'")
 
 
 def test_train_without_torch(

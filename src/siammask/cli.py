@@ -41,6 +41,7 @@ app.add_typer(data_app, name="data")
 
 class EngineName(str, Enum):  # noqa: UP042 (a plain str on the command line)
     openvino = "openvino"
+    onnxruntime = "onnxruntime"
     torch = "torch"
 
 
@@ -54,6 +55,24 @@ class GivenName(str, Enum):  # noqa: UP042
 class PrecisionName(str, Enum):  # noqa: UP042
     f32 = "f32"
     bf16 = "bf16"
+    f16 = "f16"
+
+
+class DeviceName(str, Enum):  # noqa: UP042
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class FormName(str, Enum):  # noqa: UP042
+    onnx = "onnx"
+    openvino = "openvino"
+    torchscript = "torchscript"
+
+
+class KeptName(str, Enum):  # noqa: UP042
+    f32 = "f32"
+    bf16 = "bf16"
+    int8 = "int8"
 
 
 Model = Annotated[
@@ -67,6 +86,7 @@ Precision = Annotated[
     PrecisionName | None,
     typer.Option(help="Numbers to compute in.", show_default="bf16 where the CPU has it, else f32"),
 ]
+Device = Annotated[DeviceName, typer.Option(help="Where the network runs; cuda: engines torch and onnxruntime.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.", show_default="all cores")]
 
 
@@ -109,6 +129,7 @@ def track(
     engine: Engine = EngineName.openvino,
     precision: Precision = None,
     threads: Threads = None,
+    device: Device = DeviceName.cpu,
 ) -> None:
     """Follow one or more objects through a video; write an overlay video, masks and a table."""
     from siammask import run
@@ -126,7 +147,7 @@ def track(
         raise typer.BadParameter(str(error), param_hint="'--save'") from error
     frames = open_source(source)
     targets: list[Any] = places if init_mask is None else [_read_mask(init_mask, frames.size)]
-    tracker = _load(model, weights, engine, precision, threads)
+    tracker = _load(model, weights, engine, precision, threads, device)
     total = None if frames.length is None else max(0, frames.length - start)
     with _progress(f"tracking {Path(frames.name).name}", total) as advance:
         summary = run.track(tracker, frames, targets, out, kinds, start=start, each=lambda *_: advance(1))
@@ -146,6 +167,7 @@ def demo(
     engine: Engine = EngineName.openvino,
     precision: Precision = None,
     threads: Threads = None,
+    device: Device = DeviceName.cpu,
 ) -> None:
     """Track two clips that come with the package: a film scene, and a drawn one whose true masks are known."""
     from siammask import demo as clips
@@ -154,7 +176,7 @@ def demo(
     from siammask.formats import FORMATS
 
     _quiet()
-    tracker = _load(model, weights, engine, precision, threads)
+    tracker = _load(model, weights, engine, precision, threads, device)
     kinds = tuple(FORMATS.values())
     overlaps: list[float] = []
 
@@ -224,6 +246,7 @@ def evaluate(
     engine: Engine = EngineName.openvino,
     precision: Precision = None,
     threads: Threads = None,
+    device: Device = DeviceName.cpu,
 ) -> None:
     """Track every sequence of a folder from its first true box; score J, F, success AUC, precision and time."""
     from siammask.evaluate.report import evaluate_folder
@@ -232,7 +255,7 @@ def evaluate(
     _quiet()
     if json_file is not None:
         _check_writable(json_file)
-    tracker = _load(model, weights, engine, precision, threads)
+    tracker = _load(model, weights, engine, precision, threads, device)
     changes = dict(parse_setting(text) for text in setting or ())
     tracker = replace(tracker, variant=tracker.variant.searching(**changes))
     with _progress("evaluating", None) as advance:
@@ -283,6 +306,7 @@ def bench(
 ) -> None:
     """Measure speed in turns, on a clip: models, precisions, threads and peers, by stage, and what a start costs."""
     from siammask import bench as benches
+    from siammask import bench_report
 
     _quiet()
     for file in (json_file, plot):
@@ -306,14 +330,47 @@ def bench(
         parts=_names(parts),
     )
     report = benches.bench(setup, lambda text: print(f"measuring {text}", file=sys.stderr))
-    benches.show(report, Console())
+    bench_report.show(report, Console())
     if json_file is not None:
         _write_whole(json_file, json.dumps(report, indent=2) + "\n")
     if plot is not None:
-        benches.plot(report, plot)
+        bench_report.plot(report, plot)
     for file in (json_file, plot):
         if file is not None:
             print(f"Wrote {file}.")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="NAME", help="Model, as `siammask models` lists them.")],
+    to: Annotated[FormName, typer.Option(help="What kind of files to write.")],
+    precision: Annotated[KeptName, typer.Option(help="Numbers to compute in.")] = KeptName.f32,
+    out: Annotated[Path | None, typer.Option(help="Folder for the files.", show_default="NAME-KIND-PRECISION")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint, or folder that holds one.", show_default="the one in the package"),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=2, help="Frames of the bundled clip to compare on.")] = 30,
+    threads: Threads = None,
+) -> None:
+    """Write a model for other runtimes, with a certificate of how near it tracks to its source, and how fast."""
+    try:
+        import torch  # noqa: F401 (only asked whether it is there)
+    except ImportError as error:
+        raise MissingExtra("Export", "train") from error
+    from siammask.network.certify import export_model
+
+    _quiet()
+    folder = out or Path(f"{model}-{to.value}-{precision.value}")
+    said = export_model(model, to.value, precision.value, folder, weights, frames, threads)
+    found = said["parity"]
+    print(
+        f"{model} as {to.value} in {precision.value}, beside torch in f32 over {found['frames']} frames: mask IoU "
+        f"{found['mask_iou']['mean']:.4f} (lowest {found['mask_iou']['min']:.4f}), boxes within "
+        f"{found['box_px']['max']:.2f} pixels, {found['step_ms']['times_as_fast']:.2f} times as fast."
+    )
+    for name in (*said["files"], "certificate.json"):
+        print(f"  {folder / name}")
 
 
 @app.command()
@@ -379,7 +436,12 @@ def import_data(
 
 
 def _load(
-    model: str | None, weights: Path | None, engine: EngineName, precision: PrecisionName | None, threads: int | None
+    model: str | None,
+    weights: Path | None,
+    engine: EngineName,
+    precision: PrecisionName | None,
+    threads: int | None,
+    device: DeviceName,
 ) -> Tracker:
     import siammask
     from siammask.variants import DEFAULT
@@ -390,6 +452,7 @@ def _load(
         engine=engine.value,
         precision=None if precision is None else precision.value,
         threads=threads,
+        device=device.value,
     )
 
 

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="the torch engine needs the extra 't
 from torch import Tensor, nn  # noqa: E402
 
 from siammask.engines.torch import TorchGraphs  # noqa: E402
-from siammask.errors import WeightsError  # noqa: E402
+from siammask.errors import InputError, WeightsError  # noqa: E402
 
 
 class Net(nn.Module):
@@ -49,3 +49,32 @@ def test_bf16_is_coarser_and_comes_back_as_float32(net):
 def test_unknown_graph(net):
     with pytest.raises(WeightsError, match="no graph 'refine', only net"):
         TorchGraphs({"net": net}, "f32").run("refine", {})
+
+
+def test_a_device_that_is_not_there_is_said(net):
+    if torch.cuda.is_available():
+        pytest.skip("There is a CUDA device here.")
+    with pytest.raises(InputError, match="sees no CUDA device"):
+        TorchGraphs({"net": net}, "f32", device="cuda")
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("f32", 2e-3), ("f16", 0.01), ("bf16", 0.05)])
+def test_cuda_agrees_with_the_cpu(precision, tolerance):
+    if not torch.cuda.is_available():
+        pytest.skip("There is no CUDA device.")
+    torch.manual_seed(0)
+    conv = Conv()
+    x = {"x": np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)}
+    want = TorchGraphs({"conv": conv}, "f32", threads=1).run("conv", x)["y"]
+    have = TorchGraphs({"conv": conv}, precision, device="cuda").run("conv", x)["y"]
+    assert have.dtype == np.float32
+    np.testing.assert_allclose(have, want, atol=tolerance * np.abs(want).max())
+
+
+class Conv(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"y": self.conv(x)}

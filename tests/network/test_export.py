@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch", reason="exporting needs the extra 'train'")
 from torch import Tensor, nn  # noqa: E402
 
 from siammask.engines.openvino import OpenVinoGraphs  # noqa: E402
-from siammask.engines.torch import TorchGraphs  # noqa: E402
-from siammask.errors import WeightsError  # noqa: E402
+from siammask.engines.torch import TorchGraphs, read_scripts  # noqa: E402
+from siammask.errors import InputError, WeightsError  # noqa: E402
 from siammask.network import export as exporting  # noqa: E402
 from siammask.network.export import GraphSpec, export  # noqa: E402
 from siammask.network.heads import Correlation  # noqa: E402
@@ -30,6 +30,15 @@ class Tiny(nn.Module):
         features = self.conv(pixels.permute(0, 3, 1, 2).float() / 255)
         response = self.correlation(features, kernel)
         return {"response": response, "mean": response.mean((1, 2, 3)), "unused": features}
+
+
+class Plain(Tiny):
+    """The same without the correlation, whose batch cannot be free in ONNX."""
+
+    def forward(self, pixels: Tensor, kernel: Tensor) -> dict[str, Tensor]:
+        features = self.conv(pixels.permute(0, 3, 1, 2).float() / 255)
+        response = features + kernel.mean((1, 2, 3), keepdim=True)
+        return {"response": response, "mean": response.mean((1, 2, 3))}
 
 
 def spec(module: nn.Module | None = None) -> GraphSpec:
@@ -66,6 +75,77 @@ def test_certificate_says_errors_and_versions(tmp_path):
     assert said["versions"].keys() == {"openvino", "torch", "numpy"}
 
 
+@pytest.mark.parametrize(
+    ("to", "precision", "tolerance"),
+    [
+        ("onnx", "f32", 1e-5),
+        ("onnx", "int8", 0.1),
+        ("openvino", "int8", 0.1),
+        ("torchscript", "f32", 1e-6),
+        ("torchscript", "bf16", 0.05),
+    ],
+)
+def test_other_forms_agree_with_torch_for_any_batch(tmp_path, to, precision, tolerance):
+    """Relative to the largest value. The correlation has its batch in the file in ONNX: the engine runs it in turn."""
+    if to == "onnx" or precision == "int8":
+        pytest.importorskip("onnx", reason="export to ONNX needs the extra 'onnx'")
+        pytest.importorskip("onnxruntime", reason="export to ONNX needs the extra 'onnx'")
+    given = spec(Plain() if (to, precision) == ("openvino", "int8") else None)
+    random = np.random.default_rng(1)
+    real = [
+        {
+            "pixels": random.integers(0, 256, (1, 16, 16, 3), np.uint8),
+            "kernel": random.standard_normal((1, 4, 3, 3), np.float32),
+        }
+        for _ in range(4)
+    ]
+    said = export({"tiny": given}, tmp_path, to, precision, {"tiny": real})
+    assert (said["to"], said["precision"]) == (to, precision)
+    assert sorted(path.suffix for path in tmp_path.iterdir() if path.suffix != ".json") == list(SUFFIXES[to])
+    for batch in (1, 2, 3):
+        inputs = {name: np.concatenate([real[i][name] for i in range(batch)]) for name in real[0]}
+        have = reading(to, tmp_path).run("tiny", inputs)
+        want = TorchGraphs({"tiny": given.module}, "f32", threads=1).run("tiny", inputs)
+        for name in given.outputs:
+            assert have[name].dtype == np.float32
+            np.testing.assert_allclose(have[name], want[name], atol=tolerance * np.abs(want[name]).max())
+    if precision != "f32":
+        assert said["error_saved"]["tiny"]["response"] > said["error_f32"]["tiny"]["response"]
+
+
+SUFFIXES = {"onnx": (".onnx",), "openvino": (".bin", ".xml"), "torchscript": (".pt",)}
+
+
+def reading(to, folder):
+    """What the engines read of a folder."""
+    if to == "onnx":
+        from siammask.engines.onnxruntime import OnnxGraphs
+
+        return OnnxGraphs.read(folder, threads=1)
+    if to == "openvino":
+        return OpenVinoGraphs.read(folder, "f32", threads=1)
+    return TorchGraphs(read_scripts(folder), "f32", threads=1)
+
+
+def test_what_cannot_be_exported_is_said(tmp_path):
+    for to, precision, says in (
+        ("tflite", "f32", "'tflite'; choose from openvino, onnx, torchscript"),
+        ("onnx", "bf16", "No onnx can be exported in bf16; choose from f32, int8"),
+        ("torchscript", "int8", "choose from f32, bf16"),
+        ("onnx", "int8", "needs inputs of every graph"),
+    ):
+        with pytest.raises(InputError, match=says):
+            export({"tiny": spec()}, tmp_path / "out", to, precision)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_no_graphs(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"junk")
+    with pytest.raises(WeightsError, match=r"a\.pt is no exported graph"):
+        read_scripts(tmp_path)
+    assert read_scripts(tmp_path / "none") == {}
+
+
 class BatchInside(Tiny):
     """What tracing gets wrong: a value of the example (its batch) becomes part of the graph."""
 
@@ -86,7 +166,7 @@ def test_a_graph_that_differs_is_not_saved(tmp_path, module):
 
 
 def test_what_rounding_to_float16_spoils_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "TOLERANCE_SAVED", 1e-6)
+    monkeypatch.setitem(exporting.TOLERANCE_SAVED, "f32", 1e-6)
     with pytest.raises(WeightsError, match=r"as saved differs from torch .* nothing was written"):
         export({"tiny": spec()}, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,9 @@ def read_scripts(folder: Path) -> dict[str, Script]:
     for file in sorted(folder.glob("*.pt")):
         extra = {NAMES: ""}
         try:
-            script = torch.jit.load(file, map_location="cpu", _extra_files=extra)
+            with warnings.catch_warnings():  # torch announces torch.export in its place
+                warnings.filterwarnings("ignore", message=r".*torch\.jit\.", category=DeprecationWarning)
+                script = torch.jit.load(file, map_location="cpu", _extra_files=extra)
             names = json.loads(extra[NAMES])
             found[file.stem] = Script(script, names["inputs"], names["outputs"])
         except (RuntimeError, ValueError, KeyError) as error:
