@@ -31,7 +31,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights folder of a random network."""
     root = tmp_path_factory.mktemp("published")
     save_file(guided_network().state_dict(), root / "best.safetensors", metadata=HEADER)
-    return publishing.publish(root / "best.safetensors", root / "weights")
+    (root / "notes.md").write_text("Seen to fail: night.\n")
+    return publishing.publish(root / "best.safetensors", root / "weights", root / "notes.md")
 
 
 def test_the_folder(published: Path) -> None:
@@ -72,8 +73,38 @@ def test_weights_are_halved_and_keep_their_header(published: Path) -> None:
 
 def test_the_card(published: Path) -> None:
     card = (published / "card.md").read_text()
-    for part in ("step 70", "Sources: blobs, stills", "validation: blobs/walk", "J 0.500", "non-commercial"):
+    for part in ("step 70", "| blobs | 1 | not stated |", "validation: blobs/walk", "J 0.500", '"lr": 0.0015'):
         assert part in card
+    assert "Research use" in card
+    assert card.endswith("Seen to fail: night.\n")
+
+
+def test_licences_come_from_the_manifest(tmp_path: Path) -> None:
+    video = {"name": "video", "sequences": [{"licence": "CC0"}, {"licence": "CC BY-NC 4.0"}, {"licence": "CC0"}]}
+    sources = [{"name": "pets", "licence": "CC BY-SA 4.0"}, video, {"name": "stills"}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"sources": sources}))
+    found = publishing.licences_of(tmp_path, ["pets", "video", "stills", "others"])
+    assert found == {
+        "pets": "CC BY-SA 4.0",
+        "video": "CC0; CC BY-NC 4.0",
+        "stills": "not stated",
+        "others": "not stated",
+    }
+    assert [publishing.is_free(text) for text in found.values()] == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("licence", "free"),
+    [
+        ("Public Domain (a tag)", True),
+        ("annotations CC BY 4.0; images under their Flickr licences", False),
+        ("BSDS images: non-commercial research and education", False),
+        ("none stated (academic)", False),
+        ("some text", False),
+    ],
+)
+def test_which_licences_are_free(licence: str, free: bool) -> None:
+    assert publishing.is_free(licence) is free
 
 
 @pytest.mark.parametrize(
