@@ -53,6 +53,16 @@ def test_a_square_that_jumps_out_of_the_window_is_found_by_the_second_look() -> 
         assert (result.box.iou(far) > 0.75) is found
 
 
+def test_the_last_mask_is_given_to_the_search_unless_the_settings_say_no() -> None:
+    for give_last in (True, False):
+        tracker = tracker_of("guided", give_last=give_last)
+        state, _ = tracker.start(scene((START, RED)), START)
+        tracker.step(state, scene((START, RED)))
+        (guide,) = [call[2] for call in calls(tracker) if call[0] == "search"][-1:]
+        assert isinstance(guide, np.ndarray)
+        assert bool(guide.any()) is give_last
+
+
 def test_a_square_cut_off_by_the_window_is_looked_at_again() -> None:
     """It has moved half out of a tight window; where the frame itself ends there, one look is enough."""
     moved = replace(START, cx=START.cx + 0.9 * START.w, cy=START.cy)

@@ -37,6 +37,7 @@ class SearchSettings:
     # guided variants only
     window_factor: float = 1.45  # side of the search region, in units of sqrt((w+c)(h+c))
     guide_size: int = 0  # the exemplar's mask and the last mask are given on a grid of this size; 0: not given
+    give_last: bool = True  # the last mask is given to a search; else an empty one
     redraw_first: bool = False  # given only a box: draw the first frame and remember that instead of the filled box
     redraw_keep: float = 0.2  # ... unless less than this share of the box is left of it
     remember_score: float = 0.5  # the last frame is remembered only when it scored at least this
