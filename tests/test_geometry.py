@@ -96,6 +96,15 @@ def test_reading_does_not_touch_the_frame_nor_share_it() -> None:
     np.testing.assert_array_equal(frame, before)
 
 
+def test_reading_touches_only_the_window() -> None:
+    """A frame far larger than memory, of which only the window's pixels exist: all others are one and the same row."""
+    row = noise(1, 2_000_000)
+    frame = np.lib.stride_tricks.as_strided(row, (2_000_000, 2_000_000, 3), (0, *row.strides[1:]), writeable=False)
+    seen = Crop(1_000_000, 1_999_900, 128, 128).read(frame, (1, 2, 3))
+    np.testing.assert_array_equal(seen[:100], np.broadcast_to(row[0, 1_000_000:1_000_128], (100, 128, 3)))
+    assert (seen[100:] == (1, 2, 3)).all()
+
+
 @pytest.mark.parametrize(
     ("centre", "side", "corner", "why"),
     [
