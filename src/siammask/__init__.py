@@ -16,6 +16,7 @@ from siammask.geometry import Box, Patch, RotatedBox
 from siammask.multi import MultiTracker
 from siammask.tracker import Tracker, TrackerState, TrackResult
 from siammask.variants import DEFAULT, VARIANTS, Variant, variant
+from siammask.weights import search
 
 __version__ = "0.1.0"
 
@@ -52,7 +53,8 @@ def load(
 ) -> Tracker:
     """A tracker with the model `name` (see VARIANTS), ready for `start`, `step` and `follow`.
 
-    `weights` is a file or folder; None takes those that ship with the package. `precision` None takes the model's
+    `weights` is a file or folder, whose own search settings (of `siammask import`) are taken; None takes those that
+    ship with the package. `precision` None takes the model's
     default for this CPU, `threads` None the runtime's; `device` cuda is for torch and onnxruntime. `rotated` is how a
     mask becomes a rotated box (see `box_of`). Raises InputError for an unknown name or option, WeightsError for weights
     that are missing or do not fit, MissingExtra for an engine that is not installed.
@@ -60,6 +62,8 @@ def load(
     from siammask.engines import open_engine  # here, so that `import siammask` loads no engine
     from siammask.engines.base import EngineOptions
 
+    path = None if weights is None else Path(weights)
     chosen = variant(name)
+    chosen = chosen.searching(**search(name, path))
     options = EngineOptions(engine, precision, threads, device)
-    return Tracker(chosen, open_engine(chosen, options, None if weights is None else Path(weights)), rotated)
+    return Tracker(chosen, open_engine(chosen, options, path), rotated)

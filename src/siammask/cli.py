@@ -52,6 +52,20 @@ class GivenName(str, Enum):  # noqa: UP042
     state = "state"
 
 
+class RotatedName(str, Enum):  # noqa: UP042
+    min_max = "min_max"
+    mbr = "mbr"
+    ellipse = "ellipse"
+    opt = "opt"
+
+
+class PresetName(str, Enum):  # noqa: UP042
+    default = "default"
+    vot = "vot"
+    vot18_ld = "vot18_ld"
+    davis = "davis"
+
+
 class PrecisionName(str, Enum):  # noqa: UP042
     f32 = "f32"
     bf16 = "bf16"
@@ -124,6 +138,7 @@ def track(
     ] = None,
     start: Annotated[int, typer.Option(min=0, help="Index of the frame that the box or mask belongs to.")] = 0,
     save: Annotated[str, typer.Option(metavar="LIST", help="What to write.")] = "overlay,masks,csv",
+    rotated: Annotated[RotatedName, typer.Option(help="How a mask becomes a rotated box.")] = RotatedName.mbr,
     model: Model = None,
     weights: Weights = None,
     engine: Engine = EngineName.openvino,
@@ -147,7 +162,7 @@ def track(
         raise typer.BadParameter(str(error), param_hint="'--save'") from error
     frames = open_source(source)
     targets: list[Any] = places if init_mask is None else [_read_mask(init_mask, frames.size)]
-    tracker = _load(model, weights, engine, precision, threads, device)
+    tracker = replace(_load(model, weights, engine, precision, threads, device), rotated=rotated.value)
     total = None if frames.length is None else max(0, frames.length - start)
     with _progress(f"tracking {Path(frames.name).name}", total) as advance:
         summary = run.track(tracker, frames, targets, out, kinds, start=start, each=lambda *_: advance(1))
@@ -371,6 +386,60 @@ def export(
     )
     for name in (*said["files"], "certificate.json"):
         print(f"  {folder / name}")
+
+
+@app.command("boxes")
+def compare_boxes(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of sequences: <sequence>/frames and masks.")],
+    tracked: Annotated[bool, typer.Option("--tracked", help="Also of the masks that a model draws.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+    ] = None,
+    model: Model = None,
+    weights: Weights = None,
+    engine: Engine = EngineName.openvino,
+    precision: Precision = None,
+    threads: Threads = None,
+    device: Device = DeviceName.cpu,
+) -> None:
+    """Compare the ways from a mask to a rotated box: mean overlap of the boxes with the true masks."""
+    from siammask.evaluate.boxes import compare_boxes
+
+    _quiet()
+    if json_file is not None:
+        _check_writable(json_file)
+    tracker = _load(model, weights, engine, precision, threads, device) if tracked else None
+    with _progress("comparing", None) as advance:
+
+        def progress(name: str, done: int, total: int) -> None:
+            advance(done, total, name, absolute=True)
+
+        report = compare_boxes(folder, tracker, progress)
+    Console().print(report.table())
+    if json_file is not None:
+        _write_whole(json_file, json.dumps(report.to_json(), indent=2) + "\n")
+        print(f"Wrote {json_file}.")
+
+
+@app.command("import")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(metavar="FILE.pth", help="The authors' checkpoint, or PySOT's.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model it is of: siammask, siammask_base, siamrpn.")],
+    preset: Annotated[
+        PresetName | None, typer.Option(help="Search settings.", show_default="those that belong to the file's name")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the weights.", show_default="the file's name")] = None,
+) -> None:
+    """Turn a released checkpoint into a weights folder that runs without torch."""
+    try:
+        import torch  # noqa: F401 (only asked whether it is there)
+    except ImportError as error:
+        raise MissingExtra("Importing", "train") from error
+    from siammask.network import importing
+
+    done = importing.import_checkpoint(file, name, out or Path(file.stem), None if preset is None else preset.value)
+    print(f"Imported {done.tensors} tensors as {name}, searched with preset {done.preset}.")
+    print(f"Run it: siammask track VIDEO --box X,Y,W,H --out FOLDER --model {name} --weights {done.folder}")
 
 
 @app.command()

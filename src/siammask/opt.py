@@ -198,7 +198,7 @@ def _coarse_boxes(share: Float32, alpha: float) -> Float:
 @functools.cache
 def _turned_grids() -> tuple[Float32, Float32, Float, int]:
     """Places x and y (ANGLES n, n), in cells about the middle, of grids of n x n cells, and the angles in radians."""
-    angles: Float = np.arange(ANGLES) * (math.pi / 2 / ANGLES) - math.pi / 4
+    angles = np.linspace(-math.pi / 4, math.pi / 4, ANGLES, endpoint=False)
     n = math.ceil(COARSE * math.sqrt(2)) + 1
     at = np.arange(n) - (n - 1) / 2
     cos, sin = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
@@ -278,7 +278,7 @@ class _Sums:
         return cls(values, once, np.cumsum(steps, axis=1) - steps)
 
     def mean_until(self, row: Index, x: Float) -> Float:
-        """Mean (..., N) of the sums of `row` (..., N) up to x, where x runs evenly from each `x` (..., N + 1) to the next."""
+        """Mean (..., N) of the sums of `row` up to a place that runs evenly from each `x` (..., N + 1) to the next."""
         begin, length = x[..., :-1], np.diff(x)
         length = np.where(np.abs(length) < 1e-6, 1e-6, length)
         x = np.stack((begin + length, begin)) + 1

@@ -14,7 +14,7 @@ from siammask.errors import InputError, MediaError
 from siammask.evaluate.protocols import helped, one_pass
 from siammask.evaluate.report import Spread, evaluate_folder, evaluate_sequences, versions
 from siammask.evaluate.sequences import find_sequences
-from siammask.geometry import Box, check_box, RotatedBox
+from siammask.geometry import Box, RotatedBox, check_box
 from siammask.tracker import Tracker, TrackResult
 from siammask.variants import DEFAULT, VARIANTS
 

@@ -22,6 +22,15 @@ _RELEASED = {
     "mask_model.mask.": "mask.",
     "refine_model.": "refine.",
 }
+# Those of PySOT's siammask_r50_l3; its backbone is called as ours.
+_PYSOT = {
+    "neck.downsample.downsample.": "neck.",
+    "neck.downsample.": "neck.",
+    "rpn_head.cls.": "score.",
+    "rpn_head.loc.": "box.",
+    "mask_head.": "mask.",
+    "refine_head.": "refine.",
+}
 
 
 def save(network: nn.Module, path: Path, about: Mapping[str, str]) -> None:
@@ -59,11 +68,14 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_state(network: nn.Module, tensors: Mapping[str, Tensor], origin: str = "These weights") -> None:
-    """Copy tensors into `network` under our names or the released ones, with or without a leading `module.`.
+    """Copy tensors into `network` under our names, the released ones or PySOT's, with or without a leading `module.`.
 
     Raises WeightsError, before anything is copied, naming keys that are unknown or missing and shapes that differ.
     """
     given = {ours(key): value for key, value in tensors.items()}
+    if len(given) < len(tensors):
+        twice = [key for key in tensors if ours(key) != key and ours(key) in tensors]
+        raise WeightsError(f"{origin}: the same weights under two names: {_some(twice)}; give a file of one layout.")
     wanted = network.state_dict()
     # only a counter of training steps; checkpoints of torch before 0.4.1 have none
     missing = [key for key in wanted if key not in given and not key.endswith(".num_batches_tracked")]
@@ -90,10 +102,15 @@ def ours(key: str) -> str:
     'score.head.3.weight'
     """
     key = key.removeprefix("module.")
-    for theirs, name in _RELEASED.items():
+    for theirs, name in (_RELEASED | _PYSOT).items():
         if key.startswith(theirs):
             return name + key.removeprefix(theirs)
     return key
+
+
+def is_pysot(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the keys are those of PySOT's models."""
+    return any(key.removeprefix("module.").startswith("rpn_head.") for key in tensors)
 
 
 def _some(names: list[str]) -> str:
