@@ -30,17 +30,16 @@ def place(index: int) -> Box:
     return Box.from_xywh(60 + 4 * index, 80 + 2 * index, 60, 60)
 
 
-def walk(count: int = COUNT, wait: float = 0.0, live: bool = False, breaks: bool = False) -> Source:
-    """A red square that walks; a frame comes every `wait` seconds."""
+def walk(count: int = COUNT, breaks: bool = False) -> Source:
+    """A red square that walks."""
 
     def read(start: int) -> Iterator[Frame]:
         for index in range(start, count):
-            time.sleep(wait)
             yield Frame(index, index / 25, scene((place(index), RED)))
         if breaks:
             raise TruncatedError("The source breaks.", count)
 
-    return Source("walk", (320, 240), 25.0, count, read, live)
+    return Source("walk", (320, 240), 25.0, count, read)
 
 
 def serially(source: Source, out: Path) -> None:
@@ -101,20 +100,53 @@ def test_threads_change_no_result(tmp_path: Path) -> None:
 
 
 def test_stages_overlap(tmp_path: Path) -> None:
-    """Reading and writing each sleep 20 ms a frame: one after the other they would take 1.2 s."""
-    writer = Slow(tmp_path, wait=0.02)
-    summary = run.track(TRACKER, walk(30, wait=0.02), [place(0)], tmp_path, [kind(writer)])
-    assert writer.frames == list(range(30))
-    assert summary.seconds < 1.1
+    """While frame 0 is being written frame 1 is tracked and frame 2 is read; in one thread that would wait in vain."""
+    writing, tracked, read = threading.Event(), threading.Event(), threading.Event()
+    waited = []
+
+    def reading(start: int) -> Iterator[Frame]:
+        for frame in walk(4).read(start):
+            if frame.index == 2:
+                waited.append(writing.wait(20))
+                read.set()
+            yield frame
+
+    class Meeting(Slow):
+        def write(self, frame: Frame, rows: Sequence[Row]) -> None:
+            if frame.index == 0:
+                writing.set()
+                waited.extend((read.wait(20), tracked.wait(20)))
+            super().write(frame, rows)
+
+    def each(frame: Frame, rows: Sequence[Row]) -> None:
+        if frame.index == 1:
+            tracked.set()
+
+    writer = Meeting(tmp_path)
+    run.track(TRACKER, replace(walk(4), read=reading), [place(0)], tmp_path, [kind(writer)], each=each)
+    assert waited == [True] * 3
+    assert writer.frames == list(range(4))
 
 
 def test_a_live_source_is_not_made_to_wait(tmp_path: Path) -> None:
-    writer = Slow(tmp_path, wait=0.03)
-    summary = run.track(TRACKER, walk(40, wait=0.005, live=True), [place(0)], tmp_path, [kind(writer)])
+    """Frame 0 is being written until the source is at its end."""
+    ended = threading.Event()
+
+    def reading(start: int) -> Iterator[Frame]:
+        yield from walk(40).read(start)
+        ended.set()
+
+    class Waiting(Slow):
+        def write(self, frame: Frame, rows: Sequence[Row]) -> None:
+            assert ended.wait(20)
+            super().write(frame, rows)
+
+    writer = Waiting(tmp_path)
+    summary = run.track(TRACKER, replace(walk(40), read=reading, live=True), [place(0)], tmp_path, [kind(writer)])
     assert writer.frames[0] == 0  # the frame that the box belongs to
     assert writer.frames[-1] == summary.last == 39
     assert writer.frames == sorted(set(writer.frames))
-    assert summary.frames == len(writer.frames) < 40
+    assert summary.frames == len(writer.frames) < 20
     assert summary.dropped == 40 - summary.frames
 
 
