@@ -162,6 +162,21 @@ def test_what_is_wrong_with_coco(tmp_path: Path) -> None:
     assert [str(problem.file) for problem in report.problems] == sorted(str(p.file) for p in report.problems)
 
 
+def test_an_entry_without_its_fields(tmp_path: Path) -> None:
+    data = coco(tmp_path / "in")
+    write_json(tmp_path / "in/annotations/instances_val.json", data)
+    data["images"].append({"id": 8})
+    write_json(tmp_path / "in/annotations/instances_wrong.json", data)
+    root = Element("annotations")
+    SubElement(SubElement(root, "track", id="one"), "box", frame="0")
+    write_xml(tmp_path / "in/annotations.xml", root)
+    report = import_folder(tmp_path / "in", "coco", tmp_path / "pool/coco")
+    assert [problem.file.name for problem in report.problems] == ["instances_wrong.json"]
+    assert "KeyError('file_name')" in report.problems[0].what
+    with pytest.raises(MediaError, match="It is not as CVAT writes it"):
+        import_folder(tmp_path / "in", "cvat", tmp_path / "pool/cvat")
+
+
 # Videos with masks
 
 

@@ -32,7 +32,10 @@ def _read(folder: Path, files: Iterable[Path]) -> Found:
             yield Problem(file, f"It cannot be read as JSON ({error}).")
             continue
         if isinstance(data, dict) and "images" in data and "annotations" in data:
-            yield from _file(file, data, finder, folder)
+            try:
+                yield from _file(file, data, finder, folder)
+            except (KeyError, TypeError, ValueError) as error:
+                yield Problem(file, f"It is not as COCO's format wants it; what follows is left out ({error!r}).")
 
 
 def _file(file: Path, data: Mapping[str, Any], finder: Finder, folder: Path) -> Found:

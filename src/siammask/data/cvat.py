@@ -27,10 +27,13 @@ def read(folder: Path) -> Found:
         except (ElementTree.ParseError, OSError) as error:
             yield Problem(file, f"It cannot be read as XML ({error}).")
             continue
-        if root.find("image") is not None:
-            yield from _images(file, root, finder)
-        if root.find("track") is not None:
-            yield from _video(file, root, folder)
+        try:
+            if root.find("image") is not None:
+                yield from _images(file, root, finder)
+            if root.find("track") is not None:
+                yield from _video(file, root, folder)
+        except ValueError as error:
+            yield Problem(file, f"It is not as CVAT writes it; what follows is left out ({error}).")
 
 
 def _images(file: Path, root: ElementTree.Element, finder: Finder) -> Found:
