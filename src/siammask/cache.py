@@ -13,8 +13,8 @@ def cache_folder(part: str) -> Path | None:
     """The folder `part` of this package's cache, made where it is missing.
 
     It is $SIAMMASK_CACHE, else the platform's: $XDG_CACHE_HOME or ~/.cache (Linux and others), ~/Library/Caches
-    (macOS), %LOCALAPPDATA% (Windows). None where the variable is "off", or where nothing can be written: a cache saves time, and
-    doing without it is no error.
+    (macOS), %LOCALAPPDATA% (Windows). None where the variable is "off", or where nothing can be written: a cache saves
+    time, and doing without it is no error.
     """
     chosen = os.environ.get(VARIABLE)
     if chosen == "off":
