@@ -99,7 +99,7 @@ class GuidedLocator:
     def wider(self, state: TrackerState, found: Found) -> tuple[Crop, ...]:
         """A window `second_factor` times as wide, for targets that left the first one or are cut off by its rim.
 
-        About the last box at first; while the target stays lost, about one place after another, the nearest
+        About the last box at first; while the target stays lost, about a few places, one after another, the nearest
         first.
         """
         s = self.settings
@@ -109,8 +109,9 @@ class GuidedLocator:
         if state.unsure < s.patience:
             return (here,)
         places = places_by_distance(state.box, state.size, 0.5 * here.side)
-        cx, cy = places[(state.unsure - s.patience) % len(places)]
-        return (self._crop(replace(state.box, cx=cx, cy=cy), (0.0, 0.0), s.second_factor),)
+        begin = (state.unsure - s.patience) * s.places
+        chosen = (places[i % len(places)] for i in range(begin, begin + min(s.places, len(places))))
+        return tuple(self._crop(replace(state.box, cx=cx, cy=cy), (0.0, 0.0), s.second_factor) for cx, cy in chosen)
 
     def _crop(self, box: Box, velocity: tuple[float, float], widen: float) -> Crop:
         s = self.settings
@@ -189,7 +190,7 @@ def choose_part(
 
 def _cut_off(box: Box, patch: Patch, size: tuple[int, int]) -> bool:
     """Does a mask's box reach the rim of its patch where the frame (W, H) goes on?"""
-    place, cell = patch.place, 1.5 * patch.place.w / patch.values.shape[1]
+    place, cell = patch.place, 1.5 * patch.place.w / int(patch.values.shape[1])
     return (
         (box.x - place.x < cell < place.x)
         or (box.y - place.y < cell < place.y)
