@@ -88,6 +88,8 @@ def test_a_second_look_is_wider_and_moves_over_the_frame_while_the_target_is_los
     assert distances[0] == min(distances)
     for x, y in ((1, 1), (639, 1), (1, 479), (639, 479)):  # every corner is looked at
         assert any(abs(p.cx - x) <= p.w / 2 and abs(p.cy - y) <= p.h / 2 for p in places)
+    several = GuidedLocator(replace(locator.settings, places=3))
+    assert [c.place for n in range(2, 12) for c in several.wider(state_of(unsure=n), weak)] == places[:30]
 
 
 def test_guided_crop_moves_on_with_the_target_where_the_settings_ask() -> None:

@@ -167,17 +167,18 @@ class Tracker:
         """Search `frame` from `state`; where that is not good enough, wider, and then closely where that found it."""
         locator = self.locator
         first = yield from self._search(state, frame, locator.crops(state))
-        wider = locator.wider(state, first.found)
-        if not wider:
-            return first
-        second = yield from self._search(state, frame, wider)
         needed = 0.0 if state.unsure < locator.settings.patience else locator.settings.found_score
         beaten = first.found.score * (_CUT_OFF if first.found.cut else 1.0)
-        if not second.found.visible or second.found.score <= max(needed, beaten):
-            return first
-        there = replace(state, box=second.found.box, unsure=0, velocity=(0.0, 0.0))
-        third = yield from self._search(there, frame, locator.crops(there))
-        return max((second, third), key=lambda look: look.found.score)
+        for crop in locator.wider(state, first.found):
+            second = yield from self._search(state, frame, (crop,))
+            if not second.found.visible or second.found.score <= beaten:
+                continue
+            there = replace(state, box=second.found.box, unsure=0, velocity=(0.0, 0.0))
+            third = yield from self._search(there, frame, locator.crops(there))
+            best = max((second, third), key=lambda look: look.found.score)
+            if best.found.score > needed:
+                return best
+        return first
 
     def _search(self, state: TrackerState, frame: UInt8, crops: tuple[Crop, ...]) -> Asking[_Look]:
         """One search of each crop, and the best that came of it."""
