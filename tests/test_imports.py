@@ -12,8 +12,18 @@ import pytest
 import siammask
 
 HEAVY = ("torch", "openvino", "onnxruntime", "typer", "rich", "av", "safetensors")
-CORE = ("geometry", "anchors", "variants", "locate", "regions", "opt", "boxes", "tracker")
-ABOVE = ("engines.openvino", "engines.torch", "network", "train", "media", "formats", "evaluate", "cli")
+CORE = ("geometry", "anchors", "variants", "locate", "regions", "opt", "boxes", "tracker", "multi")
+ABOVE = (
+    "engines.openvino",
+    "engines.onnxruntime",
+    "engines.torch",
+    "network",
+    "train",
+    "media",
+    "formats",
+    "evaluate",
+    "cli",
+)
 
 
 def loaded_by(statement: str) -> set[str]:

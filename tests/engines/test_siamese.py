@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -10,11 +11,14 @@ import pytest
 from fakes import BACKGROUND, RED, scene
 
 from siammask.engines import EngineOptions, open_engine
+from siammask.engines.base import Search
 from siammask.engines.siamese import SiameseEngine
 from siammask.errors import InputError, WeightsError
 from siammask.geometry import Box
 from siammask.tracker import Tracker
 from siammask.variants import Variant, variant
+
+ONNX = importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime")
 
 
 class Given:
@@ -157,6 +161,8 @@ def folders(tmp_path_factory):
         found[name] = tmp_path_factory.mktemp(name)
         export(siamese.graph_specs(network, variant(name)), found[name])
         checkpoint.save(network, found[name] / "weights.safetensors", {"variant": name})
+    if ONNX:
+        export(siamese.graph_specs(made[twin.name], twin), found[twin.name], "onnx")
     return found
 
 
@@ -198,11 +204,16 @@ def test_bf16_is_near_f32(folders):
     assert 0 < np.abs(scores[0] - scores[1]).max() < 0.03
 
 
-@pytest.mark.parametrize("name", ["siammask", "siammask_base_light"])
-def test_the_tracker_runs_it_and_both_runtimes_agree(folders, name):
+@pytest.mark.parametrize(
+    ("name", "runtime"),
+    [("siammask", "openvino"), ("siammask_base_light", "openvino"), ("siammask_base_light", "onnxruntime")],
+)
+def test_the_tracker_runs_it_and_the_runtimes_agree(folders, name, runtime):
+    if runtime == "onnxruntime" and not ONNX:
+        pytest.skip("ONNX needs the extra 'onnx'.")
     frames = [scene((Box(100 + 4 * i, 90, 40, 50), RED)) for i in range(3)]
     runs = []
-    for engine in ("torch", "openvino"):
+    for engine in ("torch", runtime):
         tracker = Tracker(variant(name), opened(folders, name, engine))
         runs.append(list(tracker.follow(frames, Box(100, 90, 40, 50))))
     for ours, theirs in zip(*runs, strict=True):
@@ -210,6 +221,23 @@ def test_the_tracker_runs_it_and_both_runtimes_agree(folders, name):
         assert ours.score == pytest.approx(theirs.score, abs=1e-2)
         np.testing.assert_allclose(ours.patch.values, theirs.patch.values, atol=2e-2)
         assert ours.mask.shape == frames[0].shape[:2]
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino", "onnxruntime"])
+def test_searches_of_several_targets_are_those_of_each(folders, runtime):
+    """Three in one call; the correlation has its batch in the ONNX file, and is run there one by one."""
+    if runtime == "onnxruntime" and not ONNX:
+        pytest.skip("ONNX needs the extra 'onnx'.")
+    engine = opened(folders, "siammask_base_light", runtime)
+    draw = np.random.default_rng(0)
+    crops = [draw.integers(0, 256, (256, 256, 3), np.uint8) for _ in range(3)]
+    memories = [engine.embed(np.ascontiguousarray(crop[64:192, 64:192]), None, False) for crop in crops]
+    searches = [Search((memory,), crop, None) for memory, crop in zip(memories, crops, strict=True)]
+    for search, found in zip(searches, engine.search_many(searches), strict=True):
+        alone = engine.search(search.memory, search.pixels, None)
+        np.testing.assert_allclose(found.score, alone.score, atol=1e-4)
+        np.testing.assert_allclose(found.delta, alone.delta, atol=1e-3)
+        np.testing.assert_allclose(found.mask(12, 12).values, alone.mask(12, 12).values, atol=1e-4)
 
 
 def test_weights_of_another_model_are_refused(folders):

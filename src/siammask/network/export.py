@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import openvino as ov
 import torch
+import torch.nn.functional as F
 from openvino import opset13 as opset
 from openvino.frontend.pytorch import ConversionExtension, ModuleExtension
 from torch import Tensor, nn
@@ -249,7 +250,7 @@ def to_onnx(spec: GraphSpec) -> bytes:
     file = io.BytesIO()
     with _tracing():
         torch.onnx.export(
-            _InOrder(spec),
+            _with_correlations(spec, _OfOne),
             tuple(spec.example.values()),
             file,
             input_names=[*spec.example],
@@ -306,13 +307,30 @@ def _from_onnx(data: bytes) -> ov.Model:
 
 def _traced(spec: GraphSpec, half: bool = False) -> Any:
     """The graph as TorchScript, tensors in order in and out; `half`: it computes in bf16 where torch thinks it safe."""
-    graph = copy.deepcopy(_InOrder(spec))
     with _tracing(), torch.autocast("cpu", torch.bfloat16, enabled=half, cache_enabled=False):
-        for parent in list(graph.modules()):
-            for name, child in parent.named_children():
-                if isinstance(child, Correlation):
-                    setattr(parent, name, _Program(child))
+        graph = _with_correlations(spec, _Program)
         return torch.jit.trace(graph, tuple(spec.example.values()), check_trace=False)
+
+
+def _with_correlations(spec: GraphSpec, kind: type[_Program] | type[_OfOne]) -> nn.Module:
+    """A copy of the graph, in order in and out, whose correlations are written in another way."""
+    graph = copy.deepcopy(_InOrder(spec))
+    for parent in list(graph.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Correlation):
+                setattr(parent, name, kind(child))
+    return graph
+
+
+class _OfOne(nn.Module):
+    """A correlation for one picture, its sizes constants, as ONNX wants them."""
+
+    def __init__(self, correlation: Correlation) -> None:
+        super().__init__()
+
+    def forward(self, pixels: Tensor, kernel: Tensor) -> Tensor:
+        channels, rows, columns = (int(size) for size in kernel.shape[1:])
+        return F.conv2d(pixels, kernel.reshape(channels, 1, rows, columns), groups=channels)
 
 
 class _Program(nn.Module):
