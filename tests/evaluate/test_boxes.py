@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from fakes import RED, FakeEngine, scene
 
+import siammask
 from siammask import cli
 from siammask.boxes import STRATEGIES
 from siammask.errors import InputError
@@ -77,3 +79,32 @@ def test_a_folder_without_masks(tmp_path: Path) -> None:
     (tmp_path / "boxes.txt").write_text("1,1,5,5\n")
     with pytest.raises(InputError, match="holds no sequence with masks"):
         compare_boxes(tmp_path)
+
+
+def test_track_writes_the_boxes_asked_for(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = variant("guided")
+    monkeypatch.setattr(siammask, "load", lambda *_, **__: Tracker(row, FakeEngine(row)))
+    leans = {}
+    for strategy in ("min_max", "opt"):
+        out, frames = tmp_path / strategy, folder / "bar" / "frames"
+        with pytest.raises(SystemExit) as ended:
+            cli.main(
+                [
+                    "track",
+                    str(frames),
+                    "--box",
+                    "110,95,100,50",
+                    "--save",
+                    "csv",
+                    "--rotated",
+                    strategy,
+                    "--out",
+                    str(out),
+                ]
+            )
+        assert ended.value.code == 0
+        with (out / "track.csv").open() as file:
+            last = list(csv.DictReader(file))[2]
+        leans[strategy] = abs(float(last["y2"]) - float(last["y1"])), abs(float(last["x2"]) - float(last["x1"]))
+    assert min(leans["min_max"]) == 0
+    assert min(leans["opt"]) > 10

@@ -13,7 +13,7 @@ import released  # noqa: E402
 from safetensors.numpy import load_file  # noqa: E402
 
 import siammask  # noqa: E402
-from siammask import weights  # noqa: E402
+from siammask import cli, weights  # noqa: E402
 from siammask.engines import EngineOptions, open_engine  # noqa: E402
 from siammask.errors import InputError, WeightsError  # noqa: E402
 from siammask.network import checkpoint, importing, siamese  # noqa: E402
@@ -106,6 +106,21 @@ def test_a_preset_can_be_asked_for(tmp_path, no_graphs):
     (tmp_path / "b" / weights.SEARCH).write_text("{}")
     with pytest.raises(WeightsError, match=r"search\.json holds no search settings"):
         weights.search("siamrpn", tmp_path / "b")
+
+
+def test_the_command_says_what_it_did_and_what_comes_next(tmp_path, no_graphs, capsys):
+    torch.save(state_of("siamrpn"), tmp_path / "SiamMask_VOT.pth")
+    for words, said, status in (
+        ([tmp_path / "SiamMask_VOT.pth", "siamrpn"], "as siamrpn, searched with preset vot.", 0),
+        ([tmp_path / "SiamMask_VOT.pth", "siammask"], "", 1),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["import", *map(str, words), "--out", str(tmp_path / words[1])])
+        assert ended.value.code == status
+        printed = capsys.readouterr()
+        assert said in printed.out
+        assert ("missing: " in printed.err) == bool(status)
+    assert (tmp_path / "siamrpn" / weights.CHECKPOINT).is_file()
 
 
 def test_what_does_not_fit_is_named_and_nothing_is_written(tmp_path):
