@@ -36,15 +36,15 @@ class Muon(torch.optim.AdamW):
             if group.get("matrices"):
                 for p in group["params"]:
                     if p.grad is not None:
-                        self._turn(p, group)
+                        self._turn(p, p.grad, group)
         return loss
 
-    def _turn(self, p: Tensor, group: dict[str, Any]) -> None:
+    def _turn(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
         if not state:
             state |= {"step": torch.tensor(0.0), "momentum": torch.zeros_like(p)}  # AdamW reads "step" of every state
-        average = state["momentum"].lerp_(p.grad, 1 - self.momentum)
-        ahead = p.grad.lerp(average, self.momentum)
+        average = state["momentum"].lerp_(grad, 1 - self.momentum)
+        ahead = grad.lerp(average, self.momentum)
         matrix = orthonormal(ahead.flatten(1))
         p.mul_(1 - group["lr"] * group["weight_decay"])
         p.add_(matrix.view_as(p), alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
