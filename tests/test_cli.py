@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import clips
 import cv2
@@ -18,12 +18,16 @@ from fakes import BLUE, RED, FakeEngine, scene
 
 import siammask
 from siammask import cli
-from siammask.engines.base import Response
+from siammask.boxes import Strategy
+from siammask.engines.base import Device, Precision, Response, Runtime
+from siammask.evaluate.protocols import Given
 from siammask.evaluate.sequences import read_indexed_png
 from siammask.formats.masks import encode_indexed
 from siammask.geometry import Box
 from siammask.media import open_source
+from siammask.network.export import Form, Kept
 from siammask.tracker import Tracker
+from siammask.variants import PRESETS
 
 COUNT = 8
 BOX = "100,80,60,60"
@@ -453,3 +457,18 @@ def output_of(*options: str) -> str:
     return subprocess.run(
         [sys.executable, *options], capture_output=True, text=True, check=True, env=environment
     ).stdout
+
+
+def test_the_words_of_options_are_those_of_the_library() -> None:
+    """They are written again in `cli.py`, as importing them would make `siammask --help` slow."""
+    for said, meant in (
+        (cli.EngineName, Runtime),
+        (cli.DeviceName, Device),
+        (cli.PrecisionName, Precision),
+        (cli.FormName, Form),
+        (cli.KeptName, Kept),
+        (cli.RotatedName, Strategy),
+        (cli.GivenName, Given),
+    ):
+        assert set(get_args(said)) == set(get_args(meant))
+    assert set(get_args(cli.PresetName)) == set(PRESETS)

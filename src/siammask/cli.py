@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -39,55 +38,15 @@ data_app = typer.Typer(help="Bring data into the layout of the training pool, an
 app.add_typer(data_app, name="data")
 
 
-class EngineName(str, Enum):  # noqa: UP042 (a plain str on the command line)
-    openvino = "openvino"
-    onnxruntime = "onnxruntime"
-    torch = "torch"
-
-
-class GivenName(str, Enum):  # noqa: UP042
-    box = "box"
-    mask = "mask"
-    place = "place"
-    state = "state"
-
-
-class RotatedName(str, Enum):  # noqa: UP042
-    min_max = "min_max"
-    mbr = "mbr"
-    ellipse = "ellipse"
-    opt = "opt"
-
-
-class PresetName(str, Enum):  # noqa: UP042
-    default = "default"
-    vot = "vot"
-    vot18_ld = "vot18_ld"
-    davis = "davis"
-
-
-class PrecisionName(str, Enum):  # noqa: UP042
-    f32 = "f32"
-    bf16 = "bf16"
-    f16 = "f16"
-
-
-class DeviceName(str, Enum):  # noqa: UP042
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class FormName(str, Enum):  # noqa: UP042
-    onnx = "onnx"
-    openvino = "openvino"
-    torchscript = "torchscript"
-
-
-class KeptName(str, Enum):  # noqa: UP042
-    f32 = "f32"
-    bf16 = "bf16"
-    int8 = "int8"
-
+# the words that options take
+EngineName = Literal["openvino", "onnxruntime", "torch"]
+DeviceName = Literal["cpu", "cuda"]
+PrecisionName = Literal["f32", "bf16", "f16"]
+KeptName = Literal["f32", "bf16", "int8"]
+FormName = Literal["onnx", "openvino", "torchscript"]
+RotatedName = Literal["min_max", "mbr", "ellipse", "opt"]
+PresetName = Literal["default", "vot", "vot18_ld", "davis"]
+GivenName = Literal["box", "mask", "place", "state"]
 
 Model = Annotated[
     str | None, typer.Option(help="Model to run, as `siammask models` lists them.", show_default="guided")
@@ -138,13 +97,13 @@ def track(
     ] = None,
     start: Annotated[int, typer.Option(min=0, help="Index of the frame that the box or mask belongs to.")] = 0,
     save: Annotated[str, typer.Option(metavar="LIST", help="What to write.")] = "overlay,masks,csv",
-    rotated: Annotated[RotatedName, typer.Option(help="How a mask becomes a rotated box.")] = RotatedName.mbr,
+    rotated: Annotated[RotatedName, typer.Option(help="How a mask becomes a rotated box.")] = "mbr",
     model: Model = None,
     weights: Weights = None,
-    engine: Engine = EngineName.openvino,
+    engine: Engine = "openvino",
     precision: Precision = None,
     threads: Threads = None,
-    device: Device = DeviceName.cpu,
+    device: Device = "cpu",
 ) -> None:
     """Follow one or more objects through a video; write an overlay video, masks and a table."""
     from siammask import run
@@ -162,7 +121,7 @@ def track(
         raise typer.BadParameter(str(error), param_hint="'--save'") from error
     frames = open_source(source)
     targets: list[Any] = places if init_mask is None else [_read_mask(init_mask, frames.size)]
-    tracker = replace(_load(model, weights, engine, precision, threads, device), rotated=rotated.value)
+    tracker = replace(_load(model, weights, engine, precision, threads, device), rotated=rotated)
     total = None if frames.length is None else max(0, frames.length - start)
     with _progress(f"tracking {Path(frames.name).name}", total) as advance:
         summary = run.track(tracker, frames, targets, out, kinds, start=start, each=lambda *_: advance(1))
@@ -179,10 +138,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("demo-result"),
     model: Model = None,
     weights: Weights = None,
-    engine: Engine = EngineName.openvino,
+    engine: Engine = "openvino",
     precision: Precision = None,
     threads: Threads = None,
-    device: Device = DeviceName.cpu,
+    device: Device = "cpu",
 ) -> None:
     """Track two clips that come with the package: a film scene, and a drawn one whose true masks are known."""
     from siammask import demo as clips
@@ -250,7 +209,7 @@ def evaluate(
             help="What the tracker is told, to see where mistakes begin: the first true box; the first true mask; also "
             "where the target was on each last frame; or its true mask there too."
         ),
-    ] = GivenName.box,
+    ] = "box",
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A sequence to run; may be repeated.")] = None,
     setting: Annotated[
         list[str] | None,
@@ -258,10 +217,10 @@ def evaluate(
     ] = None,
     model: Model = None,
     weights: Weights = None,
-    engine: Engine = EngineName.openvino,
+    engine: Engine = "openvino",
     precision: Precision = None,
     threads: Threads = None,
-    device: Device = DeviceName.cpu,
+    device: Device = "cpu",
 ) -> None:
     """Track every sequence of a folder from its first true box; score J, F, success AUC, precision and time."""
     from siammask.evaluate.report import evaluate_folder
@@ -278,7 +237,7 @@ def evaluate(
         def progress(name: str, done: int, total: int) -> None:
             advance(done, total, name, absolute=True)
 
-        report = evaluate_folder(folder, tracker, progress, only, given.value)
+        report = evaluate_folder(folder, tracker, progress, only, given)
     Console().print(report.table())
     if json_file is not None:
         _write_whole(json_file, json.dumps(report.to_json(), indent=2) + "\n")
@@ -359,7 +318,7 @@ def bench(
 def export(
     model: Annotated[str, typer.Argument(metavar="NAME", help="Model, as `siammask models` lists them.")],
     to: Annotated[FormName, typer.Option(help="What kind of files to write.")],
-    precision: Annotated[KeptName, typer.Option(help="Numbers to compute in.")] = KeptName.f32,
+    precision: Annotated[KeptName, typer.Option(help="Numbers to compute in.")] = "f32",
     out: Annotated[Path | None, typer.Option(help="Folder for the files.", show_default="NAME-KIND-PRECISION")] = None,
     weights: Annotated[
         Path | None,
@@ -376,11 +335,11 @@ def export(
     from siammask.network.certify import export_model
 
     _quiet()
-    folder = out or Path(f"{model}-{to.value}-{precision.value}")
-    said = export_model(model, to.value, precision.value, folder, weights, frames, threads)
+    folder = out or Path(f"{model}-{to}-{precision}")
+    said = export_model(model, to, precision, folder, weights, frames, threads)
     found = said["parity"]
     print(
-        f"{model} as {to.value} in {precision.value}, beside torch in f32 over {found['frames']} frames: mask IoU "
+        f"{model} as {to} in {precision}, beside torch in f32 over {found['frames']} frames: mask IoU "
         f"{found['mask_iou']['mean']:.4f} (lowest {found['mask_iou']['min']:.4f}), boxes within "
         f"{found['box_px']['max']:.2f} pixels, {found['step_ms']['times_as_fast']:.2f} times as fast."
     )
@@ -397,10 +356,10 @@ def compare_boxes(
     ] = None,
     model: Model = None,
     weights: Weights = None,
-    engine: Engine = EngineName.openvino,
+    engine: Engine = "openvino",
     precision: Precision = None,
     threads: Threads = None,
-    device: Device = DeviceName.cpu,
+    device: Device = "cpu",
 ) -> None:
     """Compare the ways from a mask to a rotated box: mean overlap of the boxes with the true masks."""
     from siammask.evaluate.boxes import compare_boxes
@@ -437,7 +396,7 @@ def import_checkpoint(
         raise MissingExtra("Importing", "train") from error
     from siammask.network import importing
 
-    done = importing.import_checkpoint(file, name, out or Path(file.stem), None if preset is None else preset.value)
+    done = importing.import_checkpoint(file, name, out or Path(file.stem), preset)
     print(f"Imported {done.tensors} tensors as {name}, searched with preset {done.preset}.")
     print(f"Run it: siammask track VIDEO --box X,Y,W,H --out FOLDER --model {name} --weights {done.folder}")
 
@@ -518,10 +477,10 @@ def _load(
     return siammask.load(
         model or DEFAULT,
         weights=weights,
-        engine=engine.value,
-        precision=None if precision is None else precision.value,
+        engine=engine,
+        precision=precision,
         threads=threads,
-        device=device.value,
+        device=device,
     )
 
 
