@@ -42,11 +42,12 @@ def test_readme(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     (tmp_path / "clip.mp4").write_bytes(demo.BUNNY.read_bytes())
     monkeypatch.chdir(tmp_path)
     pieces = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(pieces) == 2
+    assert len(pieces) == 3
     frames = [frame.pixels for frame in demo.bunny().frames(85)]
     names: dict[str, object] = {"first_frame": frames[0], "frames": frames[1:]}
     exec(pieces[0], dict(names))
     assert len(capsys.readouterr().out.splitlines()) == 90
     exec(pieces[1], names | {"siammask": siammask})
+    exec(pieces[2], names | {"siammask": siammask})
     with pytest.raises(siammask.InputError):  # the frames must keep their size
         exec(pieces[1], names | {"siammask": siammask, "frames": [np.zeros((9, 9, 3), np.uint8)]})
