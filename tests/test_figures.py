@@ -1,4 +1,4 @@
-"""The scripts that make the figures of the docs run, on a network that needs no weights and on the runs that are kept."""
+"""The scripts that make the figures of the docs run, on a network without weights and on the runs that are kept."""
 
 from itertools import islice
 
