@@ -76,7 +76,7 @@ def test_guided_crop_widens_with_speed_where_the_settings_ask() -> None:
 
 
 def test_a_second_look_is_wider_and_moves_over_the_frame_while_the_target_is_lost() -> None:
-    locator = GuidedLocator(replace(GUIDED, second_score=0.6, second_factor=2.0, patience=2))
+    locator = GuidedLocator(replace(GUIDED, second_score=0.6, second_factor=2.0, patience=2, places=1))
     (close,) = locator.crops(state_of())
     assert locator.wider(state_of(), Found(BOX, 0.6, 0, 0)) == ()
     weak = Found(BOX, 0.5, 0, 0)

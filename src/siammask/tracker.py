@@ -175,7 +175,7 @@ class Tracker:
                 continue
             there = replace(state, box=second.found.box, unsure=0, velocity=(0.0, 0.0))
             third = yield from self._search(there, frame, locator.crops(there))
-            best = max((second, third), key=lambda look: look.found.score)
+            best = max((third, second), key=lambda look: (look.found.visible and not look.found.cut, look.found.score))
             if best.found.score > needed:
                 return best
         return first
