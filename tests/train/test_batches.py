@@ -23,6 +23,7 @@ SHAPES = {
     "teacher": (2, 128, 128),
     "start": (2,),
     "boxed": (2,),
+    "drifted": (2,),
     "seconds": (),
 }
 
@@ -41,7 +42,7 @@ def test_keys_and_shapes(pool: Pool) -> None:
     kinds = {name: t.dtype for name, t in batch.items()}
     assert {kinds[n] for n in ("pixels", "masks", "box", "first", "guide", "teacher")} == {torch.uint8}
     assert {kinds[n] for n in ("crops", "drawn")} == {torch.float32}
-    assert kinds["start"] == kinds["boxed"] == torch.bool
+    assert kinds["start"] == kinds["boxed"] == kinds["drifted"] == torch.bool
 
 
 def test_the_same_seed_and_step_give_the_same_batch(pool: Pool) -> None:

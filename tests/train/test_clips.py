@@ -160,6 +160,56 @@ def test_a_part_is_a_piece_of_the_thing(pool: Pool, source: dict[str, float]) ->
         np.testing.assert_array_equal(drawn.pixels, whole.pixels)  # the rest of the thing is still shown
 
 
+@pytest.mark.parametrize("source", [VIDEO, STILLS], ids=["video", "stills"])
+def test_of_a_drifted_part_more_was_drawn(pool: Pool, source: dict[str, float]) -> None:
+    """The last masks reach over the rest of the object, the truth does not."""
+    settings = replace(QUIET, part=1.0, video_part=1.0, part_drift=1.0, weights=source, fast=0.0)
+    larger = []
+    for made, drawn in plans(pool, settings, 12):
+        assert drawn.drifted
+        (wrong,) = made.drift
+        assert wrong.target is not None
+        true = render(pool, replace(made, drift=()))
+        assert true is not None
+        assert not true.drifted
+        np.testing.assert_array_equal(drawn.masks, true.masks)
+        for part, more in ((true.before, drawn.before), (drawn.masks[1], drawn.after)):
+            assert (part.astype(int) <= more.astype(int) + 128).all()  # the rims of two warps may differ
+            larger.append((more > 127).sum() / max(1, (part > 127).sum()))
+    assert np.median(larger) > 1.2
+
+
+@pytest.mark.parametrize("source", [VIDEO, STILLS], ids=["video", "stills"])
+def test_a_drifted_whole_is_less_or_something_else(pool: Pool, source: dict[str, float]) -> None:
+    settings = replace(QUIET, drift=1.0, lookalike=1.0, dressed=1.0, weights=source, fast=0.0)
+    together = pieces = 0
+    for made, drawn in plans(pool, settings, 24):
+        assert drawn.drifted
+        true = render(pool, replace(made, drift=()))
+        assert true is not None
+        before, wrong = true.before > 127, drawn.before > 127
+        if len(made.drift) == 2:
+            together += 1
+            assert not (before & ~wrong).any()
+        elif made.drift[0].cuts is not None:
+            pieces += 1
+            assert (wrong & ~before).mean() < 0.01
+            assert wrong.sum() < before.sum()
+        else:  # never its own double: nothing says which of two is meant
+            assert made.drift[0].pictures[0] is not made.layers[0].pictures[0]
+    assert together > 3
+    assert pieces > 3
+
+
+def test_the_search_is_where_the_wrong_mask_is(pool: Pool) -> None:
+    settings = replace(QUIET, drift=1.0, weights=STILLS, fast=0.0)
+    for made, drawn in plans(pool, settings, 8):
+        ys, xs = np.nonzero(drawn.before > 127)
+        if len(ys) and len(made.drift) == 1:
+            assert abs((xs.min() + xs.max()) / 2 - MASK / 2) < 24
+            assert abs((ys.min() + ys.max()) / 2 - MASK / 2) < 24
+
+
 def test_unknown_pixels_are_half_true(pool: Pool) -> None:
     rim = next(c for c in pool.clips if c.name == "rim").pictures[0]
     alpha = clips._alpha(pool, rim, 1, soft=True)

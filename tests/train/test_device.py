@@ -20,7 +20,7 @@ from siammask.train.config import DataConfig, OptimConfig, TrainConfig
 from siammask.train.pool import Pool
 
 CPU = torch.device("cpu")
-NUMBERS = {"crops", "drawn", "start", "boxed"}  # chosen, not drawn
+NUMBERS = {"crops", "drawn", "start", "boxed", "drifted"}  # chosen, not drawn
 STILLS = {"blobs": 0.0, "boxed": 0.0, "stills": 1.0}
 QUIET = ClipSettings(absent=0, part=0, lookalike=0, occluder=0, elastic=0, start=0)
 
@@ -63,6 +63,8 @@ CASES = {
     "pasted": replace(QUIET, weights=STILLS, paste=1.0),
     "bent": replace(QUIET, weights=STILLS, elastic=1.0),
     "part": replace(QUIET, weights=STILLS, part=1.0),
+    "drifted part": replace(QUIET, weights=STILLS, part=1.0, part_drift=1.0),
+    "drifted": replace(QUIET, lookalike=1.0, dressed=1.0, drift=1.0),
     "crowd": replace(QUIET, weights=STILLS, lookalike=1.0, occluder=1.0),
     "absent": replace(QUIET, absent=1.0),
 }

@@ -103,9 +103,10 @@ def guided_sample(drawn: Rendered, given: Guides) -> dict[str, np.ndarray]:
         "first": drawn.box if given.box else first,
         "drawn": np.float32(not given.box),
         "guide": drawn.box if drawn.start else spoil(drawn.before, given.guide),
-        "teacher": spoil(drawn.masks[1], given.teacher),
+        "teacher": spoil(drawn.after, given.teacher),
         "start": np.bool_(drawn.start),
         "boxed": np.bool_(drawn.boxed),
+        "drifted": np.bool_(drawn.drifted),
     }
 
 

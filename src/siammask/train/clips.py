@@ -27,7 +27,8 @@ LEAST_SIDE, LEAST_AREA = (
 )  # what must be seen of the target in the first crop: pixels a side, share of the crop
 Affine = np.ndarray  # (2, 3) float64, source pixels -> canvas pixels
 Boxed = tuple[float, float, float, float]  # x, y, w, h
-Cut = tuple[float, float, float]  # of a part target: kept where n . (x, y) < d, in source pixels
+HalfPlane = tuple[float, float, float]  # n and d: where n . (x, y) < d, in source pixels
+Cut = tuple[HalfPlane, ...]  # of a part target: kept where it lies in every one of them (one or two)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class ClipSettings:
     absent: float = 0.06  # clips whose b or c looks elsewhere
     part: float = 0.07  # of stills
     video_part: float = 0.07
+    drift: float = 0.0  # clips whose last mask shows more than the target, less, or something else
+    part_drift: float = 0.0  # the same of parts: it shows more of the object
     dressed: float = 0.5  # masked videos that get look-alikes and occluders pasted on, as stills do
     paste: float = 0.5  # of stills: shown as a cut-out on another picture
     lookalike: float = 0.4
@@ -94,6 +97,7 @@ class Plan:
     box_error: tuple[float, ...]  # of the first frame's box: left, top, right, bottom as shares of its sides
     fill: tuple[int, int, int] | None  # colour around the picture; None: its mirror image
     boxed: bool = False  # only boxes are known: the masks are filled boxes
+    drift: tuple[Layer, ...] = ()  # what the tracker is taken to have drawn at p and a, where not the target
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,13 @@ class Rendered:
 
     pixels: UInt8  # (4, 256, 256, 3) BGR
     masks: UInt8  # (4, 128, 128), 255 = object
-    before: UInt8  # (128, 128) the mask at p as the crop of a sees it
+    before: UInt8  # (128, 128) the mask at p as the crop of a sees it, or what was drawn instead
+    after: UInt8  # (128, 128) the same of a
     crops: Float32  # (4, 3) x, y, side
     box: UInt8  # (128, 128) the filled box of the first frame, as its crop sees it
     start: bool
     boxed: bool
+    drifted: bool
 
 
 def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipSettings) -> Plan | None:
@@ -124,8 +130,9 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
         boxes = tuple(boxes[i] for i in order)
     if boxes[FIRST] is None or boxes[P] is None or boxes[A] is None:
         return None
+    drift = () if start or not clip.pictures[0].mask else _drift(rng, layers, settings)
     first = _window(boxes[FIRST], settings.usual_window, rng, 0.02)
-    a = first if start else _window(boxes[P], _factor(rng, settings), rng, 0.08)
+    a = first if start else _window(_box_of_layers(drift, P) or boxes[P], _factor(rng, settings), rng, 0.08)
     b = _window(boxes[A], _factor(rng, settings), rng, 0.08)
     c = _window(boxes[B] or boxes[A], _factor(rng, settings), rng, 0.08)
     if absent and rng.random() < 0.5:
@@ -143,7 +150,8 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
     gray = bool(rng.random() < 0.08)
     looks = tuple(_look(seed, gray) for seed in seeds)
     error = tuple(float(v) for v in rng.normal(0, 0.025, 4))
-    return Plan(layers, (first, first, a, b, c), start, clip.source, looks, error, fill, not clip.pictures[0].mask)
+    boxed = not clip.pictures[0].mask
+    return Plan(layers, (first, first, a, b, c), start, clip.source, looks, error, fill, boxed, drift)
 
 
 @dataclass(frozen=True)
@@ -221,7 +229,7 @@ def _video(
     masked = clip.pictures[0].mask
     part = masked and rng.random() < settings.video_part
     if part:  # of the first frame the same part, in much the same pose
-        picks[FIRST] = p + int(rng.integers(-6, 7))
+        picks[FIRST] = p + int(rng.integers(-9, 10))
     pictures = tuple(clip.pictures[min(max(i, 0), n - 1)] for i in picks)
     common = [k for k in pictures[FIRST].boxes if k in pictures[P].boxes and k in pictures[A].boxes]
     common = [k for k in common if min(pictures[FIRST].boxes[k][2:]) >= settings.min_side / 2]
@@ -239,8 +247,8 @@ def _video(
     known = [p.boxes.get(k) for p in pictures]
     cuts = None
     if part:
-        how = (0.0 if rng.random() < 0.75 else math.pi, rng.uniform(-0.4, 0.3))
-        cuts = tuple(_cut(box or (0.0, 0.0, 1.0, 1.0), *how) for box in known)
+        how = _part(rng)
+        cuts = tuple(_cut(box or (0.0, 0.0, 1.0, 1.0), how) for box in known)
         known = [box and _cut_box(box, cut) for box, cut in zip(known, cuts, strict=True)]
     boxes = tuple(moved(box, place) for box in known)
     layer = Layer(pictures, None, (place,) * FRAMES, target=k, cuts=cuts, colour=_colour(rng))
@@ -264,7 +272,7 @@ def _still(
     category = clip.categories.get(k, clip.source)
     cuttable = not _touches_edge(picture, k)
     paste = clip.source == "eth80" or (cuttable and rng.random() < settings.paste)
-    cut = _cut(box, *_part(rng)) if rng.random() < settings.part else None
+    cut = _cut(box, _part(rng)) if rng.random() < settings.part else None
     cuts = (cut,) * FRAMES if cut is not None else None
     bend = int(rng.integers(2**31)) if rng.random() < settings.elastic else None
     fast = rng.random() < settings.fast
@@ -477,28 +485,91 @@ def _elsewhere(rng: np.random.Generator, crop: tuple[float, float, float]) -> tu
     return (x + away * math.cos(turn), y + away * math.sin(turn), side)
 
 
-def _part(rng: np.random.Generator) -> tuple[float, float]:
-    """Which part: mostly level (heads, torsos), 30 to 70 % of the whole; as `_cut` takes it."""
-    return rng.choice([0.0, 0.0, math.pi, math.pi / 2, -math.pi / 2]) + rng.normal(0, 0.2), rng.uniform(-0.4, 0.4)
+def _part(rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
+    """Which part: mostly level (heads, torsos), 30 to 70 % of the whole, some cut once more; as `_cut` takes it."""
+    way = rng.choice([0.0, 0.0, 0.0, math.pi, math.pi / 2, -math.pi / 2]) + rng.normal(0, 0.15)
+    once = (way, rng.uniform(-0.4, 0.4))
+    if rng.random() < 0.65:
+        return (once,)
+    return once, (way + rng.choice([-0.5, 0.5]) * math.pi + rng.normal(0, 0.15), rng.uniform(-0.2, 0.5))
 
 
-def _cut(box: Boxed, turn: float, share: float) -> Cut:
-    """The half-plane through a box that keeps what lies above (turn 0), up to `share` of its reach from the middle."""
-    n = np.array([math.sin(turn), math.cos(turn)])
+def _cut(box: Boxed, how: tuple[tuple[float, float], ...]) -> Cut:
+    """Half-planes through a box, each from (turn, share): what lies above (turn 0) is kept, up to `share` of the box's
+    reach from its middle.
+    """
     centre = np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
-    reach = abs(n[0]) * box[2] / 2 + abs(n[1]) * box[3] / 2
-    return (float(n[0]), float(n[1]), float(n @ centre + reach * share))
+    made = []
+    for turn, share in how:
+        n = np.array([math.sin(turn), math.cos(turn)])
+        made.append((float(n[0]), float(n[1]), float(n @ centre + _reach(n, box) * share)))
+    return tuple(made)
+
+
+def _reach(n: np.ndarray, box: Boxed) -> float:
+    """How far a box reaches from its middle in the direction `n`."""
+    return float(abs(n[0]) * box[2] / 2 + abs(n[1]) * box[3] / 2)
 
 
 def _cut_box(box: Boxed, cut: Cut) -> Boxed:
-    """Bounding box of what the half-plane leaves of a box."""
+    """Bounding box of what a cut leaves of a box."""
     x, y, w, h = box
     grid = np.stack(np.meshgrid(np.linspace(x, x + w, 17), np.linspace(y, y + h, 17)), -1).reshape(-1, 2)
-    kept = grid[grid @ np.array(cut[:2]) < cut[2]]
+    kept = grid[np.all([grid @ half[:2] < half[2] for half in cut], 0)]
     if len(kept) < 2:
         return box
     low, high = kept.min(0), kept.max(0)
     return (float(low[0]), float(low[1]), float(max(high[0] - low[0], 1)), float(max(high[1] - low[1], 1)))
+
+
+def _drift(rng: np.random.Generator, layers: tuple[Layer, ...], settings: ClipSettings) -> tuple[Layer, ...]:
+    """What a tracker may have come to draw, against what the first frame says: more of a part's object, a piece of the
+    target, something that stands beside it or before it, alone or with the target. Empty: it has drawn the target.
+    """
+    target = next(layer for layer in layers if layer.target is not None)
+    if target.cuts is not None:
+        if rng.random() >= settings.part_drift:
+            return ()
+        more = rng.uniform(0.2, 0.8) if rng.random() < 0.5 else None
+        return (replace(target, cuts=more and _looser(target, more)),)
+    if rng.random() >= settings.drift:
+        return ()
+    others = [layer for layer in layers if layer.target is None and layer.object_id is not None and layer.shown[P]]
+    if others and rng.random() < 0.6:
+        other = others[int(rng.integers(len(others)))]
+        wrong = replace(other, target=other.object_id)
+        double = other.pictures[P].offset in {picture.offset for picture in target.pictures}
+        return (wrong,) if not double and rng.random() < 0.35 else (target, wrong)
+    how = _part(rng)
+    boxes = (picture.boxes.get(target.target or 0, (0.0, 0.0, 1.0, 1.0)) for picture in target.pictures)
+    return (replace(target, cuts=tuple(_cut(box, how) for box in boxes)),)
+
+
+def _looser(layer: Layer, more: float) -> tuple[Cut, ...]:
+    """The cuts of a part target, each half-plane moved outwards by `more` of the object's reach."""
+    made = []
+    for picture, cut in zip(layer.pictures, layer.cuts or (), strict=True):
+        box = picture.boxes.get(layer.target or 0, (0.0, 0.0, 1.0, 1.0))
+        made.append(tuple((x, y, d + more * _reach(np.array((x, y)), box)) for x, y, d in cut))
+    return tuple(made)
+
+
+def _box_of_layers(layers: tuple[Layer, ...], frame: int) -> Boxed | None:
+    """Bounding box on the canvas of the layers' targets in a frame; None where there are none."""
+    found = []
+    for layer in layers:
+        box = layer.pictures[frame].boxes.get(layer.target or 0)
+        cut = layer.cut(frame)
+        if box is not None and cut is not None:
+            box = _cut_box(box, cut)
+        place = moved(box, layer.places[frame])
+        if place is not None:
+            found.append((place[0], place[1], place[0] + place[2], place[1] + place[3]))
+    if not found:
+        return None
+    corners = np.array(found)
+    left, top, right, bottom = *corners[:, :2].min(0).tolist(), *corners[:, 2:].max(0).tolist()
+    return left, top, right - left, bottom - top
 
 
 def render(pool: Pool, p: Plan) -> Rendered | None:
@@ -511,7 +582,8 @@ def render(pool: Pool, p: Plan) -> Rendered | None:
         a, a_mask, before = first, first_mask, first_mask
     else:
         a, a_mask = draw(pool, p, A, p.crops[A])
-        before = _target_only(pool, p, P, p.crops[A])
+        before = _drawn(pool, p, P)
+    after = _drawn(pool, p, A) if p.drift else a_mask
     rest = [draw(pool, p, frame, p.crops[frame]) for frame in (B, C)]
     masks = (first_mask, a_mask, *(mask for _, mask in rest))
     small = [cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in masks]
@@ -522,11 +594,12 @@ def render(pool: Pool, p: Plan) -> Rendered | None:
     return Rendered(
         np.stack([first, a, *(pixels for pixels, _ in rest)]),
         np.stack(small),
-        cv2.resize(before, (MASK, MASK), interpolation=cv2.INTER_AREA),
+        *(cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in (before, after)),
         np.array([p.crops[i] for i in SHOWN], np.float32),
         cv2.resize(filled, (MASK, MASK), interpolation=cv2.INTER_AREA),
         p.start,
         p.boxed,
+        bool(p.drift),
     )
 
 
@@ -567,13 +640,21 @@ def draw(
     return _finish(canvas, p.looks[frame]) if colours else canvas, truth
 
 
-def _target_only(pool: Pool, p: Plan, frame: int, crop: tuple[float, float, float]) -> UInt8:
-    """The target's mask (256, 256) of one frame as `crop` sees it, occluders not counted."""
-    for layer in p.layers:
-        if layer.target is not None:
-            alpha = _alpha(pool, layer.pictures[frame], layer.target, layer.cut(frame))
-            return _warp(alpha, layer, frame, crop, 0)
-    raise AssertionError("a plan without a target")
+def _drawn(pool: Pool, p: Plan, frame: int) -> UInt8:
+    """Mask (256, 256) that the tracker is taken to have drawn in a frame, as the crop of a sees it: the target's,
+    occluders not counted, or what the plan has in its place.
+    """
+    mask = np.zeros((CROP, CROP), np.uint8)
+    for layer in drawn_layers(p):
+        assert layer.target is not None
+        alpha = _alpha(pool, layer.pictures[frame], layer.target, layer.cut(frame))
+        mask = cv2.max(mask, _warp(alpha, layer, frame, p.crops[A], 0))
+    return mask
+
+
+def drawn_layers(p: Plan) -> tuple[Layer, ...]:
+    """The layers whose targets the tracker is taken to have drawn before a."""
+    return p.drift or tuple(layer for layer in p.layers if layer.target is not None)
 
 
 def _alpha(pool: Pool, picture: Picture, k: int, cut: Cut | None = None, soft: bool = False) -> UInt8:
@@ -593,7 +674,8 @@ def _alpha(pool: Pool, picture: Picture, k: int, cut: Cut | None = None, soft: b
         alpha = cv2.max(alpha, cv2.min(near, cv2.compare(ids, IGNORE, cv2.CMP_EQ)) // 2)
     if cut is not None:
         y, x = np.ogrid[: alpha.shape[0], : alpha.shape[1]]
-        alpha = np.where(cut[0] * x + cut[1] * y < cut[2], alpha, 0).astype(np.uint8)
+        for across, down, reach in cut:
+            alpha = np.where(across * x + down * y < reach, alpha, 0).astype(np.uint8)
     return alpha
 
 

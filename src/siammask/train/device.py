@@ -28,11 +28,13 @@ from siammask.train.clips import (
     A,
     Chooser,
     ClipSettings,
+    Cut,
     Layer,
     Look,
     P,
     Plan,
     bend_field,
+    drawn_layers,
     plan,
     view,
 )
@@ -64,13 +66,14 @@ class Packed:
     alpha_view: Tensor  # (M,) int64
     alpha_id: Tensor  # (M,) int64 of the object
     alpha_box: Tensor  # (M, 4) int64 left, top, right, bottom of a filled box, -1: the picture has a mask
-    alpha_cut: Tensor  # (M, 3)
+    alpha_cut: Tensor  # (M, 2, 3), two half-planes
     alpha_factors: tuple[int, ...]
     rims: tuple[tuple[int, Picture, int], ...]  # alpha, picture, object: of these the rim is not known
     # layers from below, each as rows (slot, view, alpha or -1, alpha that is the truth from here on or -1)
     layers: tuple[tuple[tuple[int, int, int, int], ...], ...]
     # one a clip
-    before: tuple[int, ...]  # alphas
+    before: Tensor  # (N, 2) int64 alphas whose union was drawn at p
+    after: Tensor  # (N, 2) the same of a; -1: what is seen of the target there
     starts: tuple[bool, ...]
     boxed: tuple[bool, ...]
     crops: Tensor  # (N, SLOTS, 3)
@@ -139,19 +142,18 @@ def pack(plans: Sequence[Plan], given: Sequence[Guides]) -> Packed:
     depth = max(len(p.layers) for p in plans)
     layers: list[list[tuple[int, int, int, int]]] = [[] for _ in range(depth)]
 
-    def see(p: Plan, number: int, frame: int, crop: int) -> int:
-        layer, picture = p.layers[number], p.layers[number].pictures[frame]
-        matrix, factor = view(layer.places[frame], p.crops[crop])
+    def see(layer: Layer, frame: int, crop: tuple[float, float, float], around: tuple[int, ...] | None) -> int:
+        picture = layer.pictures[frame]
+        matrix, factor = view(layer.places[frame], crop)
         bend = -1
         if layer.bend is not None and frame != FIRST:
             bend = len(fields)
             fields.append(bend_field(layer.bend, frame))
         small = max(1, round(picture.width / factor)), max(1, round(picture.height / factor))
-        fill = p.fill if number == 0 and p.fill is not None else (-1, -1, -1)
-        views.append((picture, small, matrix, bend, fill, layer.colour, factor))
+        views.append((picture, small, matrix, bend, around or (-1, -1, -1), layer.colour, factor))
         return len(views) - 1
 
-    def alpha(at: int, layer: Layer, k: int, cut: tuple[float, float, float] | None = None, soft: bool = False) -> int:
+    def alpha(at: int, layer: Layer, k: int, cut: Cut | None = None, soft: bool = False) -> int:
         picture: Picture = views[at][0]
         box = (-1, -1, -1, -1)
         if not picture.mask:
@@ -159,7 +161,8 @@ def pack(plans: Sequence[Plan], given: Sequence[Guides]) -> Packed:
             box = round(max(0.0, x)), round(max(0.0, y)), round(x + w), round(y + h)
         elif soft and picture.ignore:
             rims.append((len(alphas), picture, k))
-        alphas.append((at, k, box, cut or (0.0, 0.0, 1.0)))
+        halves = (cut or ((0.0, 0.0, 1.0),)) * 2
+        alphas.append((at, k, box, halves[:2]))
         return len(alphas) - 1
 
     for n, p in enumerate(plans):
@@ -169,7 +172,7 @@ def pack(plans: Sequence[Plan], given: Sequence[Guides]) -> Packed:
             for number, layer in enumerate(p.layers):
                 if not layer.shown[frame]:
                     continue
-                at = see(p, number, frame, frame)
+                at = see(layer, frame, p.crops[frame], p.fill if number == 0 else None)
                 over = truth = -1
                 if layer.object_id is not None:
                     over = alpha(at, layer, layer.object_id)
@@ -180,11 +183,14 @@ def pack(plans: Sequence[Plan], given: Sequence[Guides]) -> Packed:
                     truth = alpha(at, layer, layer.target, layer.cut(frame), soft=layer.object_id is None)
                 layers[number].append((SLOTS * n + slot, at, over, truth))
     coloured = len(views)
-    before = []
+    drawn: dict[int, list[list[int]]] = {P: [], A: []}
     for p in plans:
-        number = next(i for i, layer in enumerate(p.layers) if layer.target is not None)
-        layer = p.layers[number]
-        before.append(alpha(see(p, number, P, A), layer, layer.target, layer.cut(P)))
+        for frame, rows in drawn.items():
+            if frame == A and not p.drift:
+                rows.append([-1, -1])
+                continue
+            at = [alpha(see(one, frame, p.crops[A], None), one, one.target, one.cut(frame)) for one in drawn_layers(p)]
+            rows.append((at * 2)[:2])
     pictures, small, matrices, bends, fills, colours, factors = zip(*views, strict=True)
     forward = np.stack(matrices)
     turn = np.linalg.inv(forward[:, :, :2])
@@ -208,7 +214,8 @@ def pack(plans: Sequence[Plan], given: Sequence[Guides]) -> Packed:
         alpha_factors=tuple(factors[i] for i in alpha_view),
         rims=tuple(rims),
         layers=tuple(map(tuple, layers)),
-        before=tuple(before),
+        before=torch.tensor(drawn[P]),
+        after=torch.tensor(drawn[A]),
         starts=tuple(p.start for p in plans),
         boxed=tuple(p.boxed for p in plans),
         crops=torch.tensor([[p.crops[i] for i in SHOWN] for p in plans], dtype=torch.float32),
@@ -244,7 +251,9 @@ def draw(flat: Tensor, p: Packed, batch: int) -> Batch | None:
     start = torch.tensor(p.starts, device=device)
     again = torch.where(start, 0, 1) + SLOTS * torch.arange(n, device=device)
     canvas[1::SLOTS], truth[1::SLOTS] = canvas[again], truth[again]
-    before = torch.where(start[:, None, None], truth[0::SLOTS], alphas[torch.tensor(p.before, device=device)].float())
+    before = torch.where(start[:, None, None], truth[0::SLOTS], alphas[p.before].amax(1).float())
+    drifted = p.after[:, 0] >= 0
+    after = torch.where(drifted[:, None, None], alphas[p.after.clamp(min=0)].amax(1).float(), truth[1::SLOTS])
 
     x0, y0, x1, y1, found = effects.box_of(truth[0::SLOTS])
     large = torch.minimum(x1 - x0, y1 - y0) >= LEAST_SIDE
@@ -259,13 +268,14 @@ def draw(flat: Tensor, p: Packed, batch: int) -> Batch | None:
     pixels = effects.finish(canvas[slots], [p.looks[SLOTS * i + k] for i in names for k in range(SLOTS)])
     masks = _half(truth[slots]).view(batch, SLOTS, MASK, MASK)
     given = [p.guides[i] for i in names]
-    return _batch(pixels, masks, _half(before[chosen]), box, p.crops[chosen], names, p, given)
+    last = (_half(before[chosen]), _half(after[chosen]))
+    return _batch(pixels, masks, last, box, p.crops[chosen], names, p, given) | {"drifted": drifted[chosen]}
 
 
 def _batch(
     pixels: Tensor,
     masks: Tensor,
-    before: Tensor,
+    last: tuple[Tensor, Tensor],
     box: Tensor,
     crops: Tensor,
     names: list[int],
@@ -286,8 +296,8 @@ def _batch(
     first = masks[:, 0].clone()
     if spoilt:
         first[spoilt] = effects.spoil(first[spoilt], [given[i].first for i in spoilt])
-    guide = effects.spoil(before, [g.guide for g in given])
-    teacher = effects.spoil(masks[:, 1], [g.teacher for g in given])
+    guide = effects.spoil(last[0], [g.guide for g in given])
+    teacher = effects.spoil(last[1], [g.teacher for g in given])
     whole = {
         "pixels": pixels.permute(0, 2, 3, 1),
         "masks": masks,
@@ -340,8 +350,10 @@ def _alphas(flat: Tensor, p: Packed) -> Tensor:
             if planes is not None:
                 for i, place in places:
                     value[i] = planes[place + here[i]].float()
-            a, b, d = (_column(v) for v in p.alpha_cut[rows].unbind(1))
-            return torch.where(a * x + b * y < d, value, 0.0)[:, None]
+            for half in p.alpha_cut[rows].unbind(1):
+                a, b, d = (_column(v) for v in half.unbind(1))
+                value = torch.where(a * x + b * y < d, value, 0.0)
+            return value[:, None]
 
         nothing = torch.zeros((len(rows), 1), device=flat.device)
         out[rows] = _bilinear(p, at, factor, nothing, read)[:, 0].to(torch.uint8)

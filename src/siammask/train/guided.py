@@ -31,6 +31,8 @@ from siammask.train.config import TrainConfig
 from siammask.train.task import Steps, Task
 from siammask.variants import variant
 
+DRIFTED = 0.5  # share of clips with a wrong last mask whose b is guided by a wrong one as well
+
 
 def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Steps:
     """Draw a from the first frame, then b and c guided by what was drawn before; the losses of all three."""
@@ -42,6 +44,7 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     start = batch["start"].view(n, 1, 1, 1)
     boxed = batch["boxed"]
     share = c.optim.teacher[0] + (c.optim.teacher[1] - c.optim.teacher[0]) * min(1.0, step / (0.5 * c.optim.steps))
+    share = torch.where(batch["drifted"], max(share, DRIFTED), share).view(n, 1, 1, 1)
     taught = (torch.rand((n, 1, 1, 1), device=device) < share) & ~boxed.view(n, 1, 1, 1)
     remembered = last = network.memorise(first.feat, first.key, first.low, given, drawn)
     guide = _unit(batch["guide"])[:, None]
