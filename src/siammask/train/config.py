@@ -25,6 +25,7 @@ class DataConfig:
     sources: tuple[str, ...]
     cache: str = "runs/cache"
     validation: tuple[str, ...] = ()  # "source/sequence": never trained on, tracked to choose the checkpoint
+    harder: bool = False  # also track harder versions of those: fast, parts, behind poles, beside a double
     workers: int = 1
     clips: ClipSettings = field(default_factory=ClipSettings)
     pairs: PairSettings = field(default_factory=PairSettings)  # the published family's, drawn from such clips

@@ -31,6 +31,7 @@ from siammask.train import config as configs
 from siammask.train import guided, siamese
 from siammask.train.config import TrainConfig
 from siammask.train.group import Group, joined
+from siammask.train.harder import harder
 from siammask.train.optim import Muon, split
 from siammask.train.task import Task
 from siammask.variants import Variant, variant
@@ -82,6 +83,7 @@ def _run(
     with group.one_by_one():  # the first decodes the pool
         batches = task.batches(own, network, step, device)
     validation = validation_sequences(c) if group.leads else ()
+    hard = harder_sequences(c) if group.leads else ()
     log = Log(out / "log.csv", step, task.says) if group.leads else None
     best = best_so_far(out / "validation.jsonl")
     with Progress(
@@ -118,7 +120,7 @@ def _run(
             if step % c.save_every == 0 or step == c.optim.steps:
                 save(out / "last.pt", network, average, optimizer, step)
             if validation and (step % c.validate_every == 0 or step == c.optim.steps):
-                figures = validate(row, task.engine(average, c, str(device)), validation)
+                figures = validate(row, task.engine(average, c, str(device)), validation, hard)
                 with (out / "validation.jsonl").open("a") as file:
                     file.write(json.dumps({"step": step, **figures}) + "\n")
                 console.print(f"step {step}: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
@@ -166,12 +168,25 @@ def validation_sequences(c: TrainConfig) -> tuple[Sequence, ...]:
     return tuple(s for name in c.data.validation for s in find_sequences(Path(c.data.root) / name))
 
 
-def validate(row: Variant, engine: Engine, sequences: tuple[Sequence, ...]) -> dict[str, float]:
-    """The closed-loop tracker on the validation sequences: J, F and success AUC, and their mean."""
-    report = evaluate_sequences(sequences, Tracker(row, engine))
-    means = report.means
-    figures = {"J": means.get("J", 0.0), "F": means.get("F", 0.0), "AUC": means["success_auc"]}
-    return figures | {"mean": sum(figures.values()) / 3}
+def harder_sequences(c: TrainConfig) -> tuple[Sequence, ...]:
+    """Harder versions of those, made in the cache where they are asked for and missing."""
+    return harder(validation_sequences(c), Path(c.data.cache) / "harder") if c.data.harder else ()
+
+
+def validate(
+    row: Variant, engine: Engine, sequences: tuple[Sequence, ...], hard: tuple[Sequence, ...] = ()
+) -> dict[str, float]:
+    """The closed-loop tracker on the validation sequences: J, F and success AUC, and their mean.
+
+    With harder ones the same of those, and the mean over both.
+    """
+    figures: dict[str, float] = {}
+    for prefix, some in (("", sequences), ("hard_", hard)):
+        if some:
+            means = evaluate_sequences(some, Tracker(row, engine)).means
+            three = {"J": means.get("J", 0.0), "F": means.get("F", 0.0), "AUC": means["success_auc"]}
+            figures |= {prefix + name: value for name, value in three.items()}
+    return figures | {"mean": sum(figures.values()) / len(figures)}
 
 
 @torch.no_grad()

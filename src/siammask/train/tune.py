@@ -1,53 +1,75 @@
-"""Search settings against the validation sequences of a run: one setting at a time, several values each.
+"""Search settings against the validation sequences of a run, and harder ones where its config says so.
 
-python -m siammask.train.tune configs/guided.toml WEIGHTS_FOLDER window_factor=1.3,1.45,1.6 max_widen=1,1.6
+python -m siammask.train.tune configs/guided.toml WEIGHTS_FOLDER window_factor=1.3,1.45,1.6 lr=0.9+max_widen=1,1.6
+
+One change at a time, each with several values; settings joined by + change together, in every combination of values.
+--precision=bf16 (f32 where nothing is said) and --threads=1 say how the network runs.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from siammask.engines import EngineOptions, open_engine
-from siammask.evaluate.report import Report, evaluate_sequences
-from siammask.tracker import Tracker
+from siammask.errors import InputError
 from siammask.train import config
-from siammask.train.loop import validation_sequences
+from siammask.train.loop import harder_sequences, validate, validation_sequences
 from siammask.variants import parse_setting, variant
+
+Settings = dict[str, float | int | bool]
 
 
 def main(arguments: list[str]) -> None:
-    """Print J, F, AUC for the settings as they are, then with each change alone."""
-    file, folder, *changes = arguments
+    """Print the figures of validation for the settings as they are, then with each change alone."""
+    file, folder, *changes = (a for a in arguments if not a.startswith("--"))
     c = config.read(Path(file))
     row = variant(c.variant)
-    engine = open_engine(row, EngineOptions(precision="f32"), Path(folder))
-    sequences = validation_sequences(c)
-    table = Table("setting", "J", "F", "AUC", "mean", title=f"{c.variant} on {len(sequences)} validation sequences")
-    console = Console()
-    for name, value in [("as it is", None), *(pair for change in changes for pair in parse(change))]:
-        changed = row if value is None else row.searching(**{name: value})
-        report = evaluate_sequences(sequences, Tracker(changed, engine))
-        label = name if value is None else f"{name} = {value}"
-        table.add_row(label, *figures(report))
-        console.print(label, *figures(report))
+    engine = open_engine(row, options([a for a in arguments if a.startswith("--")]), Path(folder))
+    sequences, hard = validation_sequences(c), harder_sequences(c)
+    console, table = Console(), None
+    for change in [{}, *(settings for text in changes for settings in parse(text))]:
+        figures = validate(row.searching(**change), engine, sequences, hard)
+        table = table or Table("setting", *figures, title=f"{c.variant} on {len(sequences)} + {len(hard)} sequences")
+        line = [" ".join(f"{n}={v}" for n, v in change.items()) or "as it is", *(f"{v:.3f}" for v in figures.values())]
+        table.add_row(*line)
+        console.print(*line)
     console.print(table)
 
 
-def figures(report: Report) -> tuple[str, ...]:
-    """J, F, AUC and their mean, to three places."""
-    m = report.means
-    three = (m.get("J", 0.0), m.get("F", 0.0), m["success_auc"])
-    return tuple(f"{v:.3f}" for v in (*three, sum(three) / 3))
+def options(arguments: list[str]) -> EngineOptions:
+    """How to run the network. Raises InputError for an argument that is none of those named above."""
+    how = EngineOptions(precision="f32")
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name == "--threads" and value.isdigit() and int(value):
+            how = replace(how, threads=int(value))
+        elif name == "--precision" and value:
+            how = replace(how, precision=value)  # checked where the engine is opened
+        else:
+            raise InputError(f"{argument!r} is unknown; give --precision=f32 (or bf16) or --threads=1 (or more).")
+    return how
 
 
-def parse(change: str) -> list[tuple[str, float | int | bool]]:
-    """`name=a,b,c` as pairs of name and value. Raises InputError for a setting there is not, or no number."""
-    name, _, values = change.partition("=")
-    return [parse_setting(f"{name}={value}") for value in values.split(",")]
+def parse(change: str) -> list[Settings]:
+    """`a=1,2+b=3,4` as every combination of those values. Raises InputError for an unknown setting, or no number.
+
+    >>> parse("lr=0.2,0.3+window_factor=2")
+    [{'lr': 0.2, 'window_factor': 2.0}, {'lr': 0.3, 'window_factor': 2.0}]
+    """
+    settings = (part.partition("=") for part in re.split(r"\+(?=[a-z])", change))  # not the + of 1e+3
+    return [
+        dict(pairs)
+        for pairs in product(
+            *([parse_setting(f"{name}={v}") for v in values.split(",")] for name, _, values in settings)
+        )
+    ]
 
 
 if __name__ == "__main__":
