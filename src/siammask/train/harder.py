@@ -13,7 +13,6 @@ import shutil
 import sys
 import zlib
 from collections.abc import Iterator
-from collections.abc import Sequence as Several
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siammask.errors import MediaError
-from siammask.evaluate.sequences import Sequence, find_sequences
+from siammask.evaluate.sequences import Sequence, find_sequences, visible
 from siammask.formats.masks import encode_indexed
 from siammask.geometry import Box, UInt8
 from siammask.regions import Mask
@@ -30,11 +29,8 @@ from siammask.regions import Mask
 LENGTH = 45  # frames of a made sequence at most
 THIN = 10  # px: narrower parts are no targets
 LEAST = {"fast": 24, "upper": 16, "lower": 16, "piece": 16, "poles": 8, "double": 16}  # frames that a kind asks for
-# Parts of the target by shares of its box: left, top, right, bottom. A piece is one of the two, by its name's hash.
-UPPER, LOWER = (0.0, 0.0, 1.0, 0.42), (0.0, 0.5, 1.0, 1.0)
-PIECES = (0.0, 0.0, 0.6, 0.6), (0.4, 0.0, 1.0, 0.6)
 
-Floats = NDArray[np.float64]
+Share = tuple[float, float, float, float]  # left, top, right, bottom of a part, of its box
 Pictures = list[UInt8]  # (H, W, 3) BGR
 Masks = list[Mask]  # (H, W) bool
 
@@ -46,19 +42,15 @@ def main(arguments: list[str]) -> None:
     file, folder = arguments
     made = harder(loop.validation_sequences(config.read(Path(file))), Path(folder))
     for s in made:
-        print(f"{s.name}: {len(s)} frames, not visible in {sum(s.box(i) is None for i in range(len(s)))}")
+        print(f"{s.name}: {len(s)} frames, {visible(s.boxes).sum()} with the target in sight")
     print(f"{len(made)} sequences, {sum(map(len, made))} frames")
 
 
-def harder(sequences: Several[Sequence], folder: Path) -> tuple[Sequence, ...]:
-    """The harder versions of `sequences`, read from `folder`, where those that are missing are made first.
-
-    Raises MediaError where a picture cannot be read or written.
-    """
+def harder(sequences: tuple[Sequence, ...], folder: Path) -> tuple[Sequence, ...]:
+    """Those of `sequences`, after making what is missing; MediaError for a file that cannot be read or written."""
     made = []
     for number, sequence in enumerate(sequences):
-        source = sequence.frames[0].parent.parent.parent.name
-        name = f"{source}-{sequence.name}".replace("/", "-")
+        name = f"{sequence.frames[0].absolute().parents[2].name}-{sequence.name}".replace("/", "-")
         other = sequences[(number + 1) % len(sequences)]  # whose picture the poles wear
         for kind in kinds_of(sequence):
             place = folder / kind / name
@@ -73,7 +65,7 @@ def kinds_of(sequence: Sequence) -> tuple[str, ...]:
     return tuple(k for k, n in LEAST.items() if frames >= n and (k == "fast" or sequence.masks is not None))
 
 
-def part(masks: Masks, share: tuple[float, float, float, float]) -> Masks | None:
+def part(masks: Masks, share: Share) -> Masks | None:
     """Each mask cut to a share of its own box; None where that is thin on the first frame."""
     made = [np.zeros_like(mask) for mask in masks]
     for mask, cut, box in zip(masks, made, map(Box.from_mask, masks), strict=True):
@@ -88,28 +80,28 @@ def part(masks: Masks, share: tuple[float, float, float, float]) -> Masks | None
 def poles(frames: Pictures, masks: Masks, texture: UInt8, rng: np.random.Generator) -> tuple[Pictures, Masks] | None:
     """Up to three poles before a target, clear of it on the first frame; the masks are what is still to be seen.
 
-    They stand where a target that moves by more than its size is later on, and pass one by one over a target that
-    stays. They wear pieces of `texture`, a picture of something else. None where no pole finds a place.
+    They stand in the way of a target that moves by more than its size, and pass one by one over one that stays. They
+    wear pieces of `texture`, a picture of something else. None where no pole finds a place.
     """
     height, width = masks[0].shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     tile = cv2.copyMakeBorder(texture, 0, texture.shape[0], 0, texture.shape[1], cv2.BORDER_REFLECT)  # has no seams
-    pictures, visible = [frame.copy() for frame in frames], [mask.copy() for mask in masks]
+    pictures, shown = [frame.copy() for frame in frames], [mask.copy() for mask in masks]
     for wide, turn, places in _poles(_track(masks), rng):
         across, along = x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
         top, left = (int(rng.integers(n)) for n in tile.shape[:2])
         if (masks[0] & (np.abs(across - places[0]) < wide / 2 + 1)).any():
             continue
-        for picture, mask, place in zip(pictures, visible, places, strict=True):
+        for picture, mask, place in zip(pictures, shown, places, strict=True):
             hit = np.abs(across - place) < wide / 2
             u, v = across[hit] - place, along[hit]
             skin = tile[(v + top).astype(int) % tile.shape[0], (u + left).astype(int) % tile.shape[1]]
             picture[hit] = skin * (0.55 + 0.45 * np.sqrt(1 - (2 * u / wide) ** 2))[:, None]  # darker towards its edges
             mask[hit] = False
-    return (pictures, visible) if any(map(np.any, map(np.logical_xor, masks, visible))) else None
+    return (pictures, shown) if any(map(np.any, map(np.logical_xor, masks, shown))) else None
 
 
-def double(frames: Pictures, masks: Masks) -> tuple[Pictures, Masks]:
+def double(frames: Pictures, masks: Masks) -> Pictures:
     """From the fourth frame on the target as it was ten frames off, mirrored and brighter, passes by behind it once."""
     height, width = masks[0].shape
     track = _track(masks)
@@ -122,57 +114,56 @@ def double(frames: Pictures, masks: Masks) -> tuple[Pictures, Masks]:
         then, gone = abs(i - 10), (i - 3) / (len(frames) - 4)
         turn, far = math.radians(side + 100 * (gone - 0.5)), 1.1 + 0.5 * abs(2 * gone - 1)
         cx, cy, w, h = smooth[i]
-        right = cx + far * w * math.cos(turn) + track[then, 0]
-        down = cy + far * h * math.sin(turn) - track[then, 1]
-        move = np.array([[-1, 0, right], [0, 1, down]])
+        x, y = cx + far * w * math.cos(turn), cy + far * h * math.sin(turn)
+        move = np.array([[-1, 0, x + track[then, 0]], [0, 1, y - track[then, 1]]])
         look = cv2.warpAffine(cv2.convertScaleAbs(frames[then], alpha=1.08, beta=6), move, (width, height))
         shape = cv2.warpAffine(masks[then].astype(np.float32), move, (width, height))
         cover = (cv2.GaussianBlur(shape, (3, 3), 0) * ~masks[i])[..., None]
         made[i] = (frames[i] * (1 - cover) + look * cover).astype(np.uint8)
-    return made, masks
+    return made
 
 
 def _make(sequence: Sequence, kind: str, name: str, other: Sequence, place: Path) -> bool:
     """Write one harder version; False where the sequence does not lend itself to it."""
-    step = 3 if kind == "fast" else 1
-    numbers = range(sequence.first, len(sequence), step)[:LENGTH]
-    paths = [sequence.frames[i] for i in numbers]
+    numbers = range(sequence.first, len(sequence), 3 if kind == "fast" else 1)[:LENGTH]
+    frames: list[Path] | Pictures = [sequence.frames[i] for i in numbers]
     if sequence.masks is None:
-        _write(place, paths, None, [sequence.box(i) for i in numbers])
+        _write(place, frames, [], [sequence.box(i) for i in numbers])
         return True
-    masks = [sequence.read_mask(i) for i in numbers]
-    if not masks[0].any():
-        raise MediaError(
-            f"{sequence.name}: the mask of frame {numbers[0]} is empty where its box is not; repair either."
-        )
-    if kind in ("poles", "double"):
+    truth = [sequence.read_mask(i) for i in numbers]
+    if not truth[0].any():
+        raise MediaError(f"{sequence.masks[numbers[0]]} is empty where boxes.txt is not; repair either.")
+    masks: Masks | None = truth
+    code = zlib.crc32(name.encode())
+    left = 0.4 * (code % 2)  # a piece lies on one side or the other
+    parts = {"upper": (0, 0, 1, 0.42), "lower": (0, 0.5, 1, 1), "piece": (left, 0, left + 0.6, 0.6)}
+    if kind in parts:
+        masks = part(truth, parts[kind])
+    elif kind != "fast":
         frames = [sequence.read_frame(i) for i in numbers]
-        rng = np.random.default_rng(zlib.crc32(name.encode()))
-        made = double(frames, masks) if kind == "double" else poles(frames, masks, other.read_frame(other.first), rng)
-    elif kind == "fast":
-        made = paths, masks
-    else:
-        pieces = {"upper": UPPER, "lower": LOWER, "piece": PIECES[zlib.crc32(name.encode()) % 2]}
-        cut = part(masks, pieces[kind])
-        made = None if cut is None else (paths, cut)
-    if made is not None:
-        _write(place, *made, [Box.from_mask(mask) for mask in made[1]])
-    return made is not None
+        if kind == "double":
+            frames = double(frames, truth)
+        else:
+            made = poles(frames, truth, other.read_frame(other.first), np.random.default_rng(code))
+            frames, masks = made or (frames, None)
+    if masks is not None:
+        _write(place, frames, masks, [Box.from_mask(mask) for mask in masks])
+    return masks is not None
 
 
-def _write(place: Path, frames: Several[Path | UInt8], masks: Masks | None, boxes: list[Box | None]) -> None:
-    """A sequence's folder; pictures that are files already are linked to."""
+def _write(place: Path, frames: list[Path] | Pictures, masks: Masks, boxes: list[Box | None]) -> None:
+    """A sequence's folder."""
     try:
         shutil.rmtree(place, ignore_errors=True)  # half of one that was broken off
-        for kind in ("frames", "masks")[: 1 if masks is None else 2]:
-            (place / kind).mkdir(parents=True)
+        (place / "frames").mkdir(parents=True)
         for i, frame in enumerate(frames):
             if isinstance(frame, Path):
-                _link(place / "frames" / f"{i:05d}{frame.suffix}", frame.resolve())
+                shutil.copyfile(frame, place / "frames" / f"{i:05d}{frame.suffix}")
             else:
                 picture = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 93])[1]
                 (place / "frames" / f"{i:05d}.jpg").write_bytes(picture.tobytes())
-        for i, mask in enumerate(masks or ()):
+        for i, mask in enumerate(masks):
+            (place / "masks").mkdir(exist_ok=True)
             (place / "masks" / f"{i:05d}.png").write_bytes(encode_indexed(mask.astype(np.uint8)))
         rows = ((0, 0, 0, 0) if box is None else box.xywh for box in boxes)
         (place / "boxes.txt").write_text("".join(",".join(f"{v:g}" for v in row) + "\n" for row in rows))
@@ -180,14 +171,7 @@ def _write(place: Path, frames: Several[Path | UInt8], masks: Masks | None, boxe
         raise MediaError(f"{place} cannot be written ({error}); give a folder that can.") from error
 
 
-def _link(new: Path, old: Path) -> None:
-    try:
-        new.symlink_to(old)
-    except OSError:  # not every system lets every user link
-        shutil.copy2(old, new)
-
-
-def _track(masks: Masks) -> Floats:
+def _track(masks: Masks) -> NDArray[np.float64]:
     """Boxes (N, 4) cx, cy, w, h of masks, the first of which is not empty; where one is, the box before."""
     rows: list[tuple[float, float, float, float]] = []
     for box in map(Box.from_mask, masks):
@@ -195,7 +179,7 @@ def _track(masks: Masks) -> Floats:
     return np.array(rows)
 
 
-def _poles(track: Floats, rng: np.random.Generator) -> Iterator[tuple[float, float, Floats]]:
+def _poles(track: NDArray[np.float64], rng: np.random.Generator) -> Iterator[tuple[float, float, NDArray[np.float64]]]:
     """Width, direction across (radians) and place in that direction on each frame (N,) of the poles for a target."""
     count, (w, h) = len(track), np.median(track[:, 2:], axis=0)
     moved = np.abs(track[:, :2] - track[0, :2]).max(axis=0)
