@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -187,14 +188,14 @@ def _poles(track: NDArray[np.float64], rng: np.random.Generator) -> Iterator[tup
     for k in range(3):
         wide = rng.uniform(0.15, 0.4) * math.sqrt(w * h)
         turn = math.radians(90 * level + rng.uniform(-20, 20))
-        way = rng.choice((-1, 1))
+        ways = rng.permutation((-1, 1))
         normal = np.array([math.cos(turn), math.sin(turn)])
         at, half = track[:, :2] @ normal, track[:, 2:] @ np.abs(normal) / 2
         away = np.abs(at - at[0]) > 2 * half[0]
         if away.any():
             yield wide, turn, np.full(count, np.quantile(at[away], (k + 0.5) / 3))
             continue
-        for meet in range(5 + k * max(10, (count - 5) // 3), count):
+        for meet, way in product(range(5 + k * max(10, (count - 5) // 3), count), ways):
             places = at[meet] + way * (2 * half[meet] + wide) / 8 * (np.arange(count) - meet)  # over it in 8 frames
             if abs(at[0] - places[0]) > half[0] + wide / 2:
                 yield wide, turn, places
