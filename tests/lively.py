@@ -10,10 +10,10 @@ from siammask.network.guided import Guided
 from siammask.variants import variant
 
 
-def guided_network(seed: int = 0) -> Guided:
+def guided_network(seed: int = 0, name: str = "guided") -> Guided:
     """A guided network with seeded He weights, in evaluation mode."""
     torch.manual_seed(seed)
-    network = guided.build(variant("guided"))
+    network = guided.build(variant(name))
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -62,6 +62,44 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a guided network; left as they are, those of the default.
+
+    A lean one writes and reads its memories at stride 16 instead of 8, and its last layer, at stride 4, draws the mask
+    at stride 2: four values a cell.
+    """
+
+    crop: int = 256  # side of the exemplar and search crops in pixels, a multiple of 16
+    blocks: int = 11  # of the backbone, at least 9
+    width: int = 64  # channels of features and of what is read of a memory
+    key: int = 32
+    fused: int = 96  # channels in which features, memories and last mask meet
+    residuals: int = 2
+    lean: bool = False
+
+    @property
+    def mask(self) -> int:
+        """Side of the mask drawn, and of the masks given: one value for 2 x 2 pixels."""
+        return self.crop // 2
+
+    @property
+    def cells(self) -> int:
+        """Side of the grid, of stride 16, that memory and score lie on."""
+        return self.crop // 16
+
+    @property
+    def memory(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of what is kept of a frame, by name, without the batch."""
+        positions = self.cells**2
+        return {
+            "key": (positions, self.key),
+            "value": (positions, self.width),
+            "mask": (positions,),
+            "kernel": (self.width, 3, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One row of the table: backbone x locate head x mask head, with its search settings."""
 
@@ -71,6 +109,7 @@ class Variant:
     mask: MaskHead
     search: SearchSettings
     paper: str
+    shape: Shape = Shape()  # guided variants only
 
     def __str__(self) -> str:
         return f"{self.name} ({self.backbone} + {self.locate} + {self.mask})"
@@ -91,28 +130,32 @@ class Variant:
 # SiamFC, 3 scales: steps of 1.0375 either way; .9745 is the penalty on a change of scale, not a scale.
 _SIAMFC = SearchSettings(follow="peak", scales=(1 / 1.0375, 1.0, 1.0375), scale_penalty=0.9745, lr=0.59, window=0.176)
 
+
+def _guided(name: str, shape: Shape, paper: str) -> Variant:
+    search = SearchSettings(
+        follow="mask",
+        exemplar_size=shape.crop,
+        search_size=shape.crop,
+        mask_threshold=0.5,
+        alignment="exact",
+        lr=1.0,
+        window=0.0,
+        guide_size=shape.mask,
+        redraw_first=True,
+        window_factor=1.2,
+        second_score=0.6,
+        places=3,
+        part_area=0.1,
+    )
+    return Variant(name, "light", "guided", "guided", search, paper, shape)
+
+
 _ROWS = (
-    Variant(
-        "guided",
-        "light",
-        "guided",
-        "guided",
-        SearchSettings(
-            follow="mask",
-            exemplar_size=256,
-            search_size=256,
-            mask_threshold=0.5,
-            alignment="exact",
-            lr=1.0,
-            window=0.0,
-            guide_size=128,
-            redraw_first=True,
-            window_factor=1.2,
-            second_score=0.6,
-            places=3,
-            part_area=0.1,
-        ),
-        "this project; SiamMask with the last mask and a memory of frames as inputs",
+    _guided("guided", Shape(), "this project; SiamMask with the last mask and a memory of frames as inputs"),
+    _guided(
+        "guided_small",
+        Shape(crop=176, blocks=9, residuals=1, lean=True),
+        "this project; a small sister of the default",
     ),
     Variant("siammask", "resnet50", "rpn", "refined", SearchSettings(), "SiamMask, three branches, refined"),
     Variant("siammask_base", "resnet50", "rpn", "vector", SearchSettings(), "SiamMask, three branches"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,10 +141,3 @@ def test_a_mask_is_needed(engine: GuidedEngine) -> None:
     memory = engine.embed(crop(), mask(), drawn=True)
     with pytest.raises(InputError, match="searches with the last mask; give an empty one"):
         engine.search((memory, memory), crop(), None)
-
-
-def test_a_saved_network_opens(tmp_path: Path) -> None:
-    """The shapes an engine gives to empty memories are the network's."""
-    from siammask.engines import guided as engine_side
-
-    assert dict(engine_side._MEMORY) == guided.MEMORY_SHAPES

@@ -10,19 +10,23 @@ from lively import guided_network  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from siammask.network import guided  # noqa: E402
-from siammask.network.guided import CROP, KEY, MASK, MEMORY_SHAPES, WIDTH, Features, Guided, Memory  # noqa: E402
+from siammask.network.guided import Features, Guided, Memory  # noqa: E402
+from siammask.variants import VARIANTS, Shape  # noqa: E402
+
+ROWS = [name for name, row in VARIANTS.items() if row.mask == "guided"]
+
+
+@pytest.fixture(scope="module", params=ROWS)
+def network(request: pytest.FixtureRequest) -> Guided:
+    return guided_network(name=request.param)
 
 
 @pytest.fixture(scope="module")
-def network() -> Guided:
-    return guided_network()
-
-
-@pytest.fixture(scope="module")
-def pixels() -> Tensor:
+def pixels(network: Guided) -> Tensor:
     """Three crops of smooth colours."""
     coarse = torch.rand((3, 3, 8, 8), generator=torch.Generator().manual_seed(1))
-    return F.interpolate(coarse, size=(CROP, CROP), mode="bilinear", align_corners=False) * 255
+    size = (network.shape.crop, network.shape.crop)
+    return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False) * 255
 
 
 @pytest.fixture(scope="module")
@@ -31,88 +35,101 @@ def features(network: Guided, pixels: Tensor) -> Features:
         return network.features(pixels)
 
 
-def masks(count: int) -> Tensor:
-    """Squares that differ."""
-    made = torch.zeros(count, 1, MASK, MASK)
-    for i in range(count):
-        made[i, :, 30 + 8 * i : 80, 40 : 90 - 6 * i] = 1.0
+@pytest.fixture(scope="module")
+def masks(network: Guided) -> Tensor:
+    """Three squares that differ."""
+    side = network.shape.mask
+    made = torch.zeros(3, 1, side, side)
+    for i in range(3):
+        made[i, :, side // 4 + side * i // 16 : side * 5 // 8, side // 3 : side * 2 // 3 - side * i // 20] = 1.0
     return made
 
 
 def remember(network: Guided, f: Features, mask: Tensor, drawn: float = 1.0) -> Memory:
-    return network.memorise(f.feat, f.key, f.low, mask, torch.full((len(mask), 1, 1, 1), drawn))
+    return network.memorise(*network.kept(f), mask, torch.full((len(mask), 1, 1, 1), drawn))
 
 
 def one(values: tuple[Tensor, ...], i: int) -> list[Tensor]:
     return [v[i : i + 1] for v in values]
 
 
-def test_features(features: Features) -> None:
+def test_the_default_has_the_sizes_it_was_trained_in() -> None:
+    assert VARIANTS["guided"].shape == Shape(256, 11, 64, 32, 96, 2, False)
+    assert Shape().memory == {"key": (256, 32), "value": (256, 64), "mask": (256,), "kernel": (64, 3, 3)}
+
+
+def test_the_sister_takes_over_most_of_the_default() -> None:
+    """It is trained from the default's weights: what is called the same has the same size, but for the last layers."""
+    ours, theirs = (guided.build(VARIANTS[name]).state_dict() for name in ("guided_small", "guided"))
+    own = {name.split(".")[0] for name, t in ours.items() if name not in theirs or theirs[name].shape != t.shape}
+    assert own == {"body", "up64", "at64", "from2", "to_mask"}
+
+
+def test_features(network: Guided, features: Features) -> None:
+    s, crop = network.shape, network.shape.crop
     assert [tuple(f.shape) for f in features] == [
-        (3, 16, 128, 128),
-        (3, 24, 64, 64),
-        (3, WIDTH, 32, 32),
-        (3, KEY, 32, 32),
-        (3, WIDTH, 16, 16),
+        (3, channels, crop // stride, crop // stride)
+        for channels, stride in ((16, 2), (24, 4), (s.width, 8), (s.key, 8), (s.width, 16))
     ]
-    torch.testing.assert_close(features.key.norm(dim=1), torch.ones(3, 32, 32), rtol=0, atol=1e-2)
+    torch.testing.assert_close(features.key.norm(dim=1), torch.ones(3, crop // 8, crop // 8), rtol=0, atol=1e-2)
 
 
-def test_memory(network: Guided, features: Features) -> None:
+def test_memory(network: Guided, features: Features, masks: Tensor) -> None:
     with torch.no_grad():
-        memory = remember(network, features, masks(3))
-        box = remember(network, features, masks(3), drawn=0.0)
-    assert {name: tuple(t.shape[1:]) for name, t in memory._asdict().items()} == MEMORY_SHAPES
-    torch.testing.assert_close(memory.mask.mean(1), masks(3).mean((1, 2, 3)))
+        memory = remember(network, features, masks)
+        box = remember(network, features, masks, drawn=0.0)
+    assert {name: tuple(t.shape[1:]) for name, t in memory._asdict().items()} == network.shape.memory
+    torch.testing.assert_close(memory.mask.mean(1), masks.mean((1, 2, 3)))
     assert (memory.value != box.value).any()  # a box is not taken for a drawing
     torch.testing.assert_close(memory.key, box.key)
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_drawing(network: Guided, features: Features, train: bool) -> None:
+def test_drawing(network: Guided, features: Features, train: bool, masks: Tensor) -> None:
     with torch.set_grad_enabled(train):
-        memory = remember(network, features, masks(3))
-        drawing = network.draw(features, memory, memory, masks(3))
-    assert [tuple(d.shape) for d in drawing] == [(3, 1, 128, 128), (3, 1, 32, 32), (3, 1, 16, 16), (3,)]
+        memory = remember(network, features, masks)
+        drawing = network.draw(features, memory, memory, masks)
+    crop = network.shape.crop
+    assert [tuple(d.shape) for d in drawing] == [*((3, 1, crop // s, crop // s) for s in (2, 8, 16)), (3,)]
     assert all(torch.isfinite(d).all() for d in drawing)
     assert drawing.mask.requires_grad == train
 
 
-def test_a_target_is_drawn_alike_alone_and_in_a_batch(network: Guided, features: Features) -> None:
+def test_a_target_is_drawn_alike_alone_and_in_a_batch(network: Guided, features: Features, masks: Tensor) -> None:
     with torch.no_grad():
-        memory = remember(network, features, masks(3))
-        together = network.draw(features, memory, memory, masks(3))
+        memory = remember(network, features, masks)
+        together = network.draw(features, memory, memory, masks)
         for i in range(3):
             mine = Memory(*one(memory, i))
-            alone = network.draw(Features(*one(features, i)), mine, mine, masks(3)[i : i + 1])
+            alone = network.draw(Features(*one(features, i)), mine, mine, masks[i : i + 1])
             for a, b in zip(alone, together, strict=True):
                 torch.testing.assert_close(a[0], b[i], rtol=1e-4, atol=1e-4)
 
 
-def test_every_input_counts(network: Guided, features: Features) -> None:
+def test_every_input_counts(network: Guided, features: Features, masks: Tensor) -> None:
     with torch.no_grad():
-        memory = remember(network, features, masks(3))
-        other = remember(network, features, masks(3).flip(3))
-        plain = network.draw(features, memory, memory, masks(3)).mask
+        memory = remember(network, features, masks)
+        other = remember(network, features, masks.flip(3))
+        plain = network.draw(features, memory, memory, masks).mask
         for drawing in (
-            network.draw(features, other, memory, masks(3)),
-            network.draw(features, memory, other, masks(3)),
-            network.draw(features, memory, memory, torch.zeros_like(masks(3))),
+            network.draw(features, other, memory, masks),
+            network.draw(features, memory, other, masks),
+            network.draw(features, memory, memory, torch.zeros_like(masks)),
         ):
             assert (drawing.mask - plain).abs().max() > 1e-4
 
 
-def test_nothing_is_remembered_between_calls(network: Guided, features: Features) -> None:
+def test_nothing_is_remembered_between_calls(network: Guided, features: Features, masks: Tensor) -> None:
     with torch.no_grad():
-        memory, other = remember(network, features, masks(3)), remember(network, features, masks(3).flip(2))
-        before = network.draw(features, memory, memory, masks(3)).mask
-        network.draw(features, other, other, masks(3).flip(2))
-        torch.testing.assert_close(network.draw(features, memory, memory, masks(3)).mask, before, rtol=0, atol=0)
+        memory, other = remember(network, features, masks), remember(network, features, masks.flip(2))
+        before = network.draw(features, memory, memory, masks).mask
+        network.draw(features, other, other, masks.flip(2))
+        torch.testing.assert_close(network.draw(features, memory, memory, masks).mask, before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0], ids=["empty", "full"])
 def test_a_mask_without_an_edge(network: Guided, features: Features, value: float) -> None:
-    mask = torch.full((3, 1, MASK, MASK), value)
+    mask = torch.full((3, 1, network.shape.mask, network.shape.mask), value)
     memory = remember(network, features, mask)
     drawing = network.draw(features, memory, memory, mask)
     assert all(torch.isfinite(t).all() for t in (*memory, *drawing))
@@ -122,11 +139,11 @@ def test_a_mask_without_an_edge(network: Guided, features: Features, value: floa
     network.zero_grad(set_to_none=True)
 
 
-def test_every_part_of_the_head_learns(network: Guided, features: Features) -> None:
-    first = remember(network, features, masks(3))
-    last = remember(network, features, masks(3).flip(3))
-    found = network.neck(*network.backbone(torch.rand(3, 3, CROP, CROP) * 255))
-    drawing = network.draw(found, first, last, masks(3))
+def test_every_part_of_the_head_learns(network: Guided, features: Features, masks: Tensor) -> None:
+    first = remember(network, features, masks)
+    last = remember(network, features, masks.flip(3))
+    found = network.neck(*network.backbone(torch.rand(3, 3, network.shape.crop, network.shape.crop) * 255))
+    drawing = network.draw(found, first, last, masks)
     sum(d.square().mean() for d in drawing).backward()
     idle = [n for n, p in network.named_parameters() if not n.startswith("backbone.") and p.grad is None]
     network.zero_grad(set_to_none=True)
@@ -141,7 +158,7 @@ def test_correlation_is_a_grouped_convolution() -> None:
     plain = F.conv2d(
         smooth.reshape(1, 10, 16, 16), kernel.reshape(10, 1, 3, 3), padding=4, dilation=4, groups=10
     ).reshape(2, 5, 16, 16)
-    torch.testing.assert_close(guided._correlate(low, kernel), plain / 9, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(guided._correlate(low, kernel, 4), plain / 9, rtol=1e-4, atol=1e-5)
 
 
 def test_correlation_is_highest_where_the_exemplar_is() -> None:
@@ -149,7 +166,7 @@ def test_correlation_is_highest_where_the_exemplar_is() -> None:
     low = torch.zeros(1, 8, 16, 16)
     low[:, :, 2:14, 2:14] = torch.randn(1, 8, 12, 12)
     kernel = F.avg_pool2d(low[:, :, 2:14, 2:14], 4)
-    found = guided._correlate(low, kernel).sum(1)[0]
+    found = guided._correlate(low, kernel, 4).sum(1)[0]
     row, col = divmod(int(found.argmax()), 16)
     assert abs(row - 7.5) <= 1
     assert abs(col - 7.5) <= 1
@@ -201,7 +218,9 @@ def test_reading_a_memory_the_plain_way() -> None:
     there = guided._places(memory.mask, 16)
     cosine = query @ memory.key.transpose(1, 2)
     distance = (place[:, :, None] - there[:, None]).square().sum(3)
-    read, likes = guided._read(query, place, memory, sharp, near)
+    keys = guided._keys(memory, 16, near / sharp)
+    read = guided._read(guided._long(query, place), keys[0], memory.value, sharp)
+    likes = guided._likeness(guided._long(query, place), *keys, memory.mask)
     plain = torch.softmax(sharp * cosine - near * distance, 2) @ memory.value
     torch.testing.assert_close(read, plain, rtol=1e-3, atol=1e-4)
     off, on = 2 * (1 - memory.mask)[:, None], 2 * memory.mask[:, None]
@@ -210,17 +229,17 @@ def test_reading_a_memory_the_plain_way() -> None:
     torch.testing.assert_close(likes, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_graphs_are_the_network(network: Guided, pixels: Tensor, features: Features) -> None:
+def test_graphs_are_the_network(network: Guided, pixels: Tensor, features: Features, masks: Tensor) -> None:
     """What an engine runs gives what training saw, as probabilities."""
     made = guided.graphs(network)
     with torch.no_grad():
-        memory = made["memorise"](features.feat, features.key, features.low, masks(3)[:, 0], torch.ones(3))
-        named = {f"{which}_{n}": memory[f"memory_{n}"] for which in ("first", "last") for n in MEMORY_SHAPES}
+        memory = made["memorise"](*network.kept(features), masks[:, 0], torch.ones(3))
+        named = {f"{which}_{n}": memory[f"memory_{n}"] for which in ("first", "last") for n in network.shape.memory}
         crops = pixels.round().to(torch.uint8).permute(0, 2, 3, 1)
-        found = made["search"](crops, masks(3)[:, 0], **named)
-        remembered = remember(network, features, masks(3))
+        found = made["search"](crops, masks[:, 0], **named)
+        remembered = remember(network, features, masks)
         seen = network.features(crops.permute(0, 3, 1, 2).float())
-        drawing = network.draw(seen, remembered, remembered, masks(3))
+        drawing = network.draw(seen, remembered, remembered, masks)
     torch.testing.assert_close(found["mask"], torch.sigmoid(drawing.mask[:, 0]))
     torch.testing.assert_close(found["score"], torch.sigmoid(drawing.score))
     torch.testing.assert_close(found["overlap"], torch.sigmoid(drawing.overlap))

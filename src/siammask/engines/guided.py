@@ -10,12 +10,11 @@ import numpy as np
 from siammask.engines.base import Graphs, Precision, Search, batched, unbatched
 from siammask.errors import InputError
 from siammask.geometry import Box, Float32, Patch, UInt8
-from siammask.variants import Variant
+from siammask.variants import Shape, Variant
 
 Memory = Mapping[str, np.ndarray]  # key, value, mask, kernel; batch of one
 
-_MEMORY = {"key": (256, 32), "value": (256, 64), "mask": (256,), "kernel": (64, 3, 3)}
-_FEATURES = ("feat", "key", "low")
+_FEATURES = ("feat", "key", "low")  # of a search, what a memory is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class GuidedResponse:
     """See `siammask.engines.base.Response`. One mask is drawn for the whole crop, so every cell has the same."""
 
     graphs: Graphs
-    crop: int
+    shape: Shape
     out: Mapping[str, np.ndarray]
 
     @property
@@ -39,10 +38,11 @@ class GuidedResponse:
         return float(self.out["overlap"][0])
 
     def mask(self, row: int, col: int) -> Patch:
-        return Patch(np.asarray(self.out["mask"][0]), Box(self.crop / 2, self.crop / 2, self.crop, self.crop))
+        side = self.shape.crop
+        return Patch(np.asarray(self.out["mask"][0]), Box(side / 2, side / 2, side, side))
 
     def remember(self, patch: Patch) -> Memory:
-        return _memorise(self.graphs, self.out, patch.values, drawn=True)
+        return _memorise(self.graphs, self.shape, self.out, patch.values, drawn=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class GuidedEngine:
         """Features come from a search with empty memories: one graph less to ship, and only once a clip."""
         if mask is None:
             raise InputError("A guided model remembers a crop together with a mask; give one, or a filled box.")
-        nothing = {name: np.zeros(shape, np.float32) for name, shape in _MEMORY.items()}
+        nothing = {name: np.zeros(shape, np.float32) for name, shape in self.variant.shape.memory.items()}
         (seen,) = self.search_many((Search((nothing, nothing), pixels, np.zeros(mask.shape, np.float32)),))
-        return _memorise(self.graphs, seen.out, mask, drawn)
+        return _memorise(self.graphs, self.variant.shape, seen.out, mask, drawn)
 
     def search(self, memory: tuple[Memory, ...], pixels: UInt8, guide: Float32 | None) -> GuidedResponse:
         return self.search_many((Search(memory, pixels, guide),))[0]
@@ -75,16 +75,17 @@ class GuidedEngine:
         guides = [search.guide for search in searches if search.guide is not None]
         if len(guides) < len(searches):
             raise InputError("A guided model searches with the last mask; give an empty one where there is none.")
+        shape = self.variant.shape
         inputs = {"pixels": batched([search.pixels for search in searches]), "guide": batched(guides)}
         for i, which in enumerate(("first", "last")):
-            for name in _MEMORY:
+            for name in shape.memory:
                 inputs[f"{which}_{name}"] = batched([search.memory[i][name] for search in searches])
-        out, size = self.graphs.run("search", inputs), self.variant.search.search_size
-        return tuple(GuidedResponse(self.graphs, size, one) for one in unbatched(out))
+        out = self.graphs.run("search", inputs)
+        return tuple(GuidedResponse(self.graphs, shape, one) for one in unbatched(out))
 
 
-def _memorise(graphs: Graphs, out: Mapping[str, np.ndarray], mask: Float32, drawn: bool) -> Memory:
+def _memorise(graphs: Graphs, shape: Shape, out: Mapping[str, np.ndarray], mask: Float32, drawn: bool) -> Memory:
     inputs = {name: out[name] for name in _FEATURES}
     inputs |= {"mask": np.asarray(mask, np.float32)[None], "drawn": np.array([float(drawn)], np.float32)}
     made = graphs.run("memorise", inputs)
-    return {name: made[f"memory_{name}"][0] for name in _MEMORY}
+    return {name: made[f"memory_{name}"][0] for name in shape.memory}

@@ -14,16 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from siammask.network.light import Light
-from siammask.variants import Variant
+from siammask.variants import Shape, Variant
 
 if TYPE_CHECKING:
     from siammask.network.export import GraphSpec
 
-CROP = 256  # search and exemplar crops, pixels
-MASK = 128  # side of the mask drawn, and of the masks given
-WIDTH = 64
-KEY = 32
-CORRELATION_STEP = 4  # cells of stride 16 between the 3 x 3 points of the exemplar kernel
+CROP, MASK = Shape().crop, Shape().mask  # of the default; training clips are drawn so, whatever network they are for
+
+
+# Sizes in comments are the default's; see `siammask.variants.Shape` for what they follow from.
 
 
 class Features(NamedTuple):
@@ -55,10 +54,16 @@ class Drawing(NamedTuple):
 
 
 class Residual(nn.Module):
-    def __init__(self, width: int) -> None:
+    """Two 3 x 3 convolutions; where `lean`, a depth-wise 5 x 5 and a 1 x 1."""
+
+    def __init__(self, width: int, lean: bool = False) -> None:
         super().__init__()
-        self.a = nn.Conv2d(width, width, 3, padding=1)
-        self.b = nn.Conv2d(width, width, 3, padding=1)
+        if lean:
+            self.a = nn.Conv2d(width, width, 5, padding=2, groups=width)
+            self.b = nn.Conv2d(width, width, 1)
+        else:
+            self.a = nn.Conv2d(width, width, 3, padding=1)
+            self.b = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.b(F.relu(self.a(F.relu(x))))
@@ -67,30 +72,37 @@ class Residual(nn.Module):
 class Guided(nn.Module):
     """Features, memory and drawing as three functions without state between calls."""
 
-    def __init__(self, backbone: Light) -> None:
+    def __init__(self, backbone: Light, shape: Shape | None = None) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.from8 = nn.Conv2d(40, WIDTH, 1)
-        self.from16 = nn.Conv2d(112, WIDTH, 1)
-        self.to_key = nn.Conv2d(WIDTH, KEY, 1)
-        self.to_low = nn.Conv2d(112, WIDTH, 1)
-        self.to_value = nn.Sequential(nn.Conv2d(WIDTH + 2, WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 1))
+        self.backbone, self.shape = backbone, shape or Shape()
+        width, fused, lean = self.shape.width, self.shape.fused, self.shape.lean
+        self.from8 = nn.Conv2d(40, width, 1)
+        self.from16 = nn.Conv2d(112, width, 1)
+        self.to_key = nn.Conv2d(width, self.shape.key, 1)
+        self.to_low = nn.Conv2d(112, width, 1)
+        self.to_value = nn.Sequential(nn.Conv2d(width + 2, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1))
         self.temperature = nn.Parameter(torch.tensor([2.5, 2.5]))  # log; first and last memory
         self.nearness = nn.Parameter(torch.tensor([-2.0, -1.0]))  # log; how much distance counts in reading a memory
-        self.correlate = nn.Conv2d(WIDTH, WIDTH, 1)
-        self.to_score = nn.Conv2d(WIDTH, 1, 1)
-        self.from_correlation = nn.Conv2d(WIDTH, 16, 1)
-        self.fuse = nn.Conv2d(WIDTH * 3 + 16 + 8 + 1, 96, 1)
-        self.mix = nn.Conv2d(96, WIDTH, 3, padding=1)
-        self.body = nn.Sequential(Residual(WIDTH), Residual(WIDTH))
-        self.to_coarse = nn.Conv2d(WIDTH, 1, 1)
-        self.up64 = nn.Conv2d(WIDTH, 32, 1)
-        self.at64 = nn.Conv2d(32 + 24 + 1, 24, 3, padding=1)
-        self.up128 = nn.Conv2d(24, 16, 1)
-        self.skip128 = nn.Conv2d(16, 8, 1)
-        self.at128 = nn.Conv2d(16 + 8, 12, 3, padding=1)
-        self.to_mask = nn.Conv2d(12, 1, 3, padding=1)
-        self.to_overlap = nn.Sequential(nn.Linear(WIDTH * 2 + 4, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+        self.correlate = nn.Conv2d(width, width, 1)
+        self.to_score = nn.Conv2d(width, 1, 1)
+        self.from_correlation = nn.Conv2d(width, 16, 1)
+        self.fuse = nn.Conv2d(width * 3 + 16 + 8 + 1, fused, 1)
+        self.mix = nn.Conv2d(fused, width, 3, padding=1)
+        self.body = nn.Sequential(*(Residual(width, lean) for _ in range(self.shape.residuals)))
+        self.to_coarse = nn.Conv2d(width, 1, 1)
+        if lean:
+            self.up64 = nn.Conv2d(width, 16, 1)
+            self.at64 = nn.Conv2d(16 + 24 + 1, 16, 3, padding=1)
+            self.from2 = nn.Conv2d(16, 16, 2, stride=2)
+            self.to_mask = nn.Conv2d(16, 4, 3, padding=1)
+        else:
+            self.up64 = nn.Conv2d(width, 32, 1)
+            self.at64 = nn.Conv2d(32 + 24 + 1, 24, 3, padding=1)
+            self.up128 = nn.Conv2d(24, 16, 1)
+            self.skip128 = nn.Conv2d(16, 8, 1)
+            self.at128 = nn.Conv2d(16 + 8, 12, 3, padding=1)
+            self.to_mask = nn.Conv2d(12, 1, 3, padding=1)
+        self.to_overlap = nn.Sequential(nn.Linear(width * 2 + 4, width), nn.ReLU(), nn.Linear(width, 1))
 
     def features(self, pixels: Tensor) -> Features:
         """(N, 3, 256, 256) BGR in 0..255 -> Features."""
@@ -98,43 +110,69 @@ class Guided(nn.Module):
 
     def neck(self, f2: Tensor, f4: Tensor, f8: Tensor, f16: Tensor) -> Features:
         feat = F.relu(self.from8(f8) + F.interpolate(self.from16(f16), scale_factor=2.0, mode="nearest"))
-        key = self.to_key(feat)
-        key = key / (key.square().sum(1, keepdim=True) + 1e-6).sqrt()
-        return Features(f2, f4, feat, key, self.to_low(f16))
+        return Features(f2, f4, feat, _unit(self.to_key(feat)), self.to_low(f16))
+
+    def kept(self, features: Features) -> tuple[Tensor, Tensor, Tensor]:
+        """What `memorise` needs of a crop: feat, key and low; all at stride 16 where lean."""
+        _, _, feat, key, low = features
+        if self.shape.lean:
+            feat, key = F.avg_pool2d(feat, 2), F.avg_pool2d(key, 2)
+        return feat, key, low
 
     def memorise(self, feat: Tensor, key: Tensor, low: Tensor, mask: Tensor, drawn: Tensor) -> Memory:
-        """Memory of a crop and its mask (N, 1, 128, 128); `drawn` (N, 1, 1, 1) is 0 where that is only a box."""
-        at32 = F.avg_pool2d(mask, 4)
-        flag = (1.0 - drawn).expand_as(at32)
-        value = F.avg_pool2d(self.to_value(torch.cat((feat, at32, flag), 1)), 2)
-        key = F.avg_pool2d(key, 2)
-        key = key / (key.square().sum(1, keepdim=True) + 1e-6).sqrt()
-        kernel = F.avg_pool2d(low[:, :, 2:14, 2:14], CORRELATION_STEP)
-        return Memory(_rows(key), _rows(value), F.avg_pool2d(at32, 2).flatten(1), kernel)
+        """Memory of what is `kept` of a crop, and its mask (N, 1, 128, 128).
+
+        `drawn` (N, 1, 1, 1) is 0 where the mask is only a box.
+        """
+        at = F.avg_pool2d(mask, 8 if self.shape.lean else 4)
+        flag = (1.0 - drawn).expand_as(at)
+        value = self.to_value(torch.cat((feat, at, flag), 1))
+        if not self.shape.lean:
+            value, key, at = (F.avg_pool2d(x, 2) for x in (value, key, at))
+        step = _step(self.shape)
+        begin = (self.shape.cells - 3 * step) // 2
+        middle = slice(begin, begin + 3 * step)
+        return Memory(_rows(_unit(key)), _rows(value), at.flatten(1), F.avg_pool2d(low[:, :, middle, middle], step))
 
     def draw(self, features: Features, first: Memory, last: Memory, guide: Tensor) -> Drawing:
         """The target in the crop of `features`; `guide` (N, 1, 128, 128) is the last mask as this crop sees it."""
-        f2, f4, feat, key, low = features
+        feat, key = features.feat, features.key
+        cells, lean = self.shape.cells, self.shape.lean
         at32 = F.avg_pool2d(guide, 4)
-        query = _rows(key)
-        place = _places(at32.flatten(1), 32)
-        side = feat.shape[-1]
+        query = _long(_rows(key), _places(at32.flatten(1), 2 * cells))
+        reader = query
+        if lean:
+            reader = _long(_rows(_unit(F.avg_pool2d(key, 2))), _places(F.avg_pool2d(guide, 8).flatten(1), cells))
         reads, likes = [], []
         for i, memory in enumerate((first, last)):
-            read, like = _read(query, place, memory, self.temperature[i].exp(), self.nearness[i].exp())
-            reads.append(_image(read, side))
-            likes.append(_image(like, side))
-        found = F.relu(self.correlate(_correlate(low, first.kernel)))
+            sharp = self.temperature[i].exp()
+            close, far = _keys(memory, cells, self.nearness[i].exp() / sharp)
+            reads.append(_image(_read(reader, close, memory.value, sharp), cells if lean else 2 * cells))
+            likes.append(_image(_likeness(query, close, far, memory.mask), 2 * cells))
+        found = F.relu(self.correlate(_correlate(features.low, first.kernel, _step(self.shape))))
         score = self.to_score(found)
-        where = F.interpolate(F.relu(self.from_correlation(found)), scale_factor=2.0, mode="nearest")
-        x = F.relu(self.fuse(torch.cat((feat, *reads, where, *likes, at32), 1)))
+        where = F.relu(self.from_correlation(found))
+        x = F.relu(self._fused(feat, reads, where, likes, at32))
         x = F.relu(self.body(F.relu(self.mix(x))))
         coarse = self.to_coarse(x)
-        y = F.interpolate(F.relu(self.up64(x)), scale_factor=2.0, mode="nearest")
-        y = F.relu(self.at64(torch.cat((y, f4, F.avg_pool2d(guide, 2)), 1)))
-        z = F.interpolate(F.relu(self.up128(y)), scale_factor=2.0, mode="nearest")
-        z = F.relu(self.at128(torch.cat((z, F.relu(self.skip128(f2))), 1)))
-        return Drawing(self.to_mask(z), coarse, score, self._overlap(x, coarse, score, likes))
+        return Drawing(self._mask(x, features, guide), coarse, score, self._overlap(x, coarse, score, likes))
+
+    def _fused(self, feat: Tensor, reads: list[Tensor], where: Tensor, likes: list[Tensor], at32: Tensor) -> Tensor:
+        """The 1 x 1 convolution `fuse` of all that is known; where lean, what lies at stride 16 grows after it."""
+        if not self.shape.lean:
+            return self.fuse(torch.cat((feat, *reads, _grown(where), *likes, at32), 1))
+        width = self.shape.width
+        before, coarse, after = self.fuse.weight.split((width, 2 * width + 16, 8 + 1), 1)
+        fine = F.conv2d(torch.cat((feat, *likes, at32), 1), torch.cat((before, after), 1), self.fuse.bias)
+        return fine + _grown(F.conv2d(torch.cat((*reads, where), 1), coarse))
+
+    def _mask(self, x: Tensor, features: Features, guide: Tensor) -> Tensor:
+        """Logits (N, 1, 128, 128)."""
+        y = self.at64(torch.cat((_grown(F.relu(self.up64(x))), features.f4, F.avg_pool2d(guide, 2)), 1))
+        if self.shape.lean:
+            return F.pixel_shuffle(self.to_mask(F.relu(y + self.from2(features.f2))), 2)
+        z = _grown(F.relu(self.up128(F.relu(y))))
+        return self.to_mask(F.relu(self.at128(torch.cat((z, F.relu(self.skip128(features.f2))), 1))))
 
     def _overlap(self, x: Tensor, coarse: Tensor, score: Tensor, likes: list[Tensor]) -> Tensor:
         """Logit (N,) of the IoU the mask will have, from the features under it and around."""
@@ -170,26 +208,45 @@ def _places(mask: Tensor, side: int) -> Tensor:
     return (grid - centre[:, None]) / size[..., None]
 
 
-def _read(query: Tensor, place: Tensor, memory: Memory, sharp: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    """Read `memory` at the queries: values (N, Q, 64), and likeness (N, Q, 4) to its object and to what is not.
+def _unit(x: Tensor) -> Tensor:
+    """(N, C, H, W) with C-vectors of unit length."""
+    return x / (x.square().sum(1, keepdim=True) + 1e-6).sqrt()
 
-    A value is weighed by softmax(sharp * cosine - near * squared distance). Likeness is the highest such exponent over
-    the object's positions and over the background's, as a cosine: first without the distance, then with it.
-    All of it is written as inner products of longer vectors, so that no (N, Q, 256) tensor is touched twice.
-    """
-    there = _places(memory.mask, 16)
-    ratio = near / sharp
-    one = torch.ones_like(place[..., :1])
-    long_query = torch.cat((query, place, place.square().sum(2, keepdim=True), one), 2)
+
+def _grown(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, 2 H, 2 W)."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+# A value of a memory is weighed by softmax(sharp * cosine - near * squared distance). Likeness is the highest such
+# exponent over the object's positions and over the background's, as a cosine. All of it is written as inner products of
+# longer vectors, so that no (N, Q, 256) tensor is touched twice.
+
+
+def _long(query: Tensor, place: Tensor) -> Tensor:
+    """Queries (N, Q, C) at places (N, Q, 2) as vectors (N, Q, C + 4), to be multiplied with those of `_keys`."""
+    return torch.cat((query, place, place.square().sum(2, keepdim=True), torch.ones_like(place[..., :1])), 2)
+
+
+def _keys(memory: Memory, side: int, ratio: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors (N, M, C + 4) that times those of `_long` are cosine - ratio * squared distance, and the cosine alone."""
+    there = _places(memory.mask, side)
     one = torch.ones_like(there[..., :1])
     distance = torch.cat((2.0 * ratio * there, -ratio * one, -ratio * there.square().sum(2, keepdim=True)), 2)
-    close = torch.cat((memory.key, distance), 2)  # long_query . close = cosine - ratio * squared distance
-    far = torch.cat((memory.key, torch.zeros_like(distance)), 2)
-    read = torch.softmax((sharp * long_query) @ close.transpose(1, 2), 2) @ memory.value
-    off = F.pad(2.0 * (1.0 - memory.mask)[..., None], (far.shape[2] - 1, 0))
-    on = F.pad(2.0 * memory.mask[..., None], (far.shape[2] - 1, 0))
-    likes = [_highest(long_query, keys) for keys in (far - off, far - on, close - off, close - on)]
-    return read, torch.stack(likes, 2).clamp(-2.0, 1.0)
+    return torch.cat((memory.key, distance), 2), torch.cat((memory.key, torch.zeros_like(distance)), 2)
+
+
+def _read(query: Tensor, close: Tensor, value: Tensor, sharp: Tensor) -> Tensor:
+    """Values (N, Q, 64) as the queries see them."""
+    return torch.softmax((sharp * query) @ close.transpose(1, 2), 2) @ value
+
+
+def _likeness(query: Tensor, close: Tensor, far: Tensor, mask: Tensor) -> Tensor:
+    """Likeness (N, Q, 4) to the object of a memory and to what is not: without the distance, then with it."""
+    off = F.pad(2.0 * (1.0 - mask)[..., None], (far.shape[2] - 1, 0))
+    on = F.pad(2.0 * mask[..., None], (far.shape[2] - 1, 0))
+    likes = [_highest(query, keys) for keys in (far - off, far - on, close - off, close - on)]
+    return torch.stack(likes, 2).clamp(-2.0, 1.0)
 
 
 def _highest(query: Tensor, keys: Tensor) -> Tensor:
@@ -205,13 +262,18 @@ def _highest(query: Tensor, keys: Tensor) -> Tensor:
     return (query * keys.gather(1, winner[..., None].expand(-1, -1, keys.shape[2]))).sum(2)
 
 
-def _correlate(low: Tensor, kernel: Tensor) -> Tensor:
-    """Depth-wise correlation (N, C, 16, 16) of search features with a 3 x 3 kernel whose points lie 4 cells apart.
+def _step(shape: Shape) -> int:
+    """Cells of stride 16 between the 3 x 3 points of the exemplar kernel: a quarter of the crop, 4 in the default."""
+    return round(shape.cells / 4)
+
+
+def _correlate(low: Tensor, kernel: Tensor, step: int) -> Tensor:
+    """Depth-wise correlation (N, C, 16, 16) of search features with a 3 x 3 kernel whose points lie `step` cells apart.
 
     Written as nine shifted products: both sides are tensors, and a grouped convolution's backward is slow on a CPU.
     """
-    step, side = CORRELATION_STEP, low.shape[-1]
-    smooth = F.avg_pool2d(F.pad(low, (2, 1, 2, 1)), step, 1)
+    before, after, side = step // 2, (step - 1) // 2, low.shape[-1]
+    smooth = F.avg_pool2d(F.pad(low, (before, after, before, after)), step, 1)
     padded = F.pad(smooth, (step, step, step, step))
     total = torch.zeros_like(smooth)
     for i in range(3):
@@ -219,6 +281,9 @@ def _correlate(low: Tensor, kernel: Tensor) -> Tensor:
             shifted = padded[:, :, i * step : i * step + side, j * step : j * step + side]
             total = total + shifted * kernel[:, :, i : i + 1, j : j + 1]
     return total / 9.0
+
+
+KEPT = ("feat", "key", "low")  # outputs of a search that "memorise" takes
 
 
 class SearchGraph(nn.Module):
@@ -249,14 +314,12 @@ class SearchGraph(nn.Module):
             "mask": torch.sigmoid(drawing.mask[:, 0]),
             "score": torch.sigmoid(drawing.score),
             "overlap": torch.sigmoid(drawing.overlap),
-            "feat": features.feat,
-            "key": features.key,
-            "low": features.low,
+            **dict(zip(KEPT, self.network.kept(features), strict=True)),
         }
 
 
 class MemoriseGraph(nn.Module):
-    """The graph "memorise": features of a search and a mask -> a memory."""
+    """The graph "memorise": what is kept of a search, and a mask -> a memory."""
 
     def __init__(self, network: Guided) -> None:
         super().__init__()
@@ -268,9 +331,9 @@ class MemoriseGraph(nn.Module):
         return {f"memory_{name}": tensor for name, tensor in memory._asdict().items()}
 
 
-def build(variant: Variant) -> Guided:
-    """The untrained network of a variant whose mask head is guided."""
-    return Guided(Light())
+def build(variant: Variant, backbone: Light | None = None) -> Guided:
+    """The network of a variant whose mask head is guided: untrained, or on a trained backbone of as many blocks."""
+    return Guided(backbone or Light(variant.shape.blocks), variant.shape)
 
 
 def graphs(network: Guided) -> dict[str, nn.Module]:
@@ -278,30 +341,28 @@ def graphs(network: Guided) -> dict[str, nn.Module]:
     return {"search": SearchGraph(network), "memorise": MemoriseGraph(network)}
 
 
-MEMORY_SHAPES = {"key": (256, KEY), "value": (256, WIDTH), "mask": (256,), "kernel": (WIDTH, 3, 3)}  # without batch
-
-
 def graph_specs(network: Guided) -> dict[str, GraphSpec]:
     """The same graphs with example inputs, for export."""
     from siammask.network.export import GraphSpec
 
-    made = graphs(network)
+    made, s = graphs(network), network.shape
     random = torch.Generator().manual_seed(0)
     example = {
-        "pixels": torch.randint(0, 256, (1, CROP, CROP, 3), generator=random, dtype=torch.uint8),
-        "guide": torch.rand((1, MASK, MASK), generator=random),
+        "pixels": torch.randint(0, 256, (1, s.crop, s.crop, 3), generator=random, dtype=torch.uint8),
+        "guide": torch.rand((1, s.mask, s.mask), generator=random),
     }
     for which in ("first", "last"):
-        for name, shape in MEMORY_SHAPES.items():
+        for name, shape in s.memory.items():
             example[f"{which}_{name}"] = torch.rand((1, *shape), generator=random)
+    kept = s.cells if s.lean else 2 * s.cells
     features = {
-        "feat": torch.rand((1, WIDTH, 32, 32), generator=random),
-        "key": torch.rand((1, KEY, 32, 32), generator=random),
-        "low": torch.rand((1, WIDTH, 16, 16), generator=random),
-        "mask": torch.rand((1, MASK, MASK), generator=random),
+        "feat": torch.rand((1, s.width, kept, kept), generator=random),
+        "key": torch.rand((1, s.key, kept, kept), generator=random),
+        "low": torch.rand((1, s.width, s.cells, s.cells), generator=random),
+        "mask": torch.rand((1, s.mask, s.mask), generator=random),
         "drawn": torch.ones(1),
     }
     return {
-        "search": GraphSpec(made["search"], example, ("mask", "score", "overlap", "feat", "key", "low")),
-        "memorise": GraphSpec(made["memorise"], features, tuple(f"memory_{name}" for name in MEMORY_SHAPES)),
+        "search": GraphSpec(made["search"], example, ("mask", "score", "overlap", *KEPT)),
+        "memorise": GraphSpec(made["memorise"], features, tuple(f"memory_{name}" for name in s.memory)),
     }

