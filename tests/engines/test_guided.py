@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="the network is made with torch")
 from lively import guided_network
 
+from siammask import demo
 from siammask.engines.base import Search
 from siammask.engines.guided import GuidedEngine, GuidedResponse
 from siammask.engines.openvino import OpenVinoGraphs
@@ -18,6 +20,7 @@ from siammask.errors import InputError
 from siammask.geometry import Box, Float32, UInt8
 from siammask.network import guided
 from siammask.network.export import convert, to_onnx
+from siammask.tracker import Tracker
 from siammask.variants import variant
 
 GUIDED = variant("guided")
@@ -141,3 +144,25 @@ def test_a_mask_is_needed(engine: GuidedEngine) -> None:
     memory = engine.embed(crop(), mask(), drawn=True)
     with pytest.raises(InputError, match="searches with the last mask; give an empty one"):
         engine.search((memory, memory), crop(), None)
+
+
+def test_the_small_sister_tracks_alike_in_both_runtimes() -> None:
+    """Other sizes, same engine: what is exported draws what torch draws, its own memory and last mask included."""
+    row = variant("guided_small")
+    network = guided_network(name=row.name)
+    models = {name: convert(spec) for name, spec in guided.graph_specs(network).items()}
+    engines = (
+        GuidedEngine(TorchGraphs(guided.graphs(network), "f32"), row),
+        GuidedEngine(OpenVinoGraphs(models, "f32", threads=1), row),
+    )
+    frames = [frame.pixels for frame in islice(demo.drawn(), 4)]
+    ours, wanted = ([*Tracker(row, engine).follow(frames, demo.drawn_box())] for engine in engines)
+    for a, b in zip(ours, wanted, strict=True):
+        assert a.patch is not None
+        assert b.patch is not None
+        assert a.patch.values.shape == (row.shape.mask, row.shape.mask)
+        np.testing.assert_allclose(a.patch.values, b.patch.values, atol=5e-3)
+        assert a.box.xywh == pytest.approx(b.box.xywh, abs=0.5)
+        assert a.score == pytest.approx(b.score, abs=5e-3)
+    assert ours[1].patch is not None
+    assert ours[1].patch.values.std() > 1e-3  # something is drawn

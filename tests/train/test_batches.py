@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
+import pytest
 import torch
 
 from siammask.engines import pick_precision
@@ -93,6 +95,13 @@ def test_frozen_features_are_those_of_torch(pool: Pool) -> None:
         assert a.shape == b.shape
         assert (a.float() - b).abs().max() < tolerance * b.abs().max()
         assert b.abs().max() > 0
+
+
+@pytest.mark.parametrize(("before", "side"), [(256, 176), (128, 88), (12, 4), (8, 8)])
+def test_averaged_is_the_mean_over_areas(before: int, side: int) -> None:
+    x = torch.rand(2, before, before, generator=torch.Generator().manual_seed(0))
+    wanted = [cv2.resize(picture.numpy(), (side, side), interpolation=cv2.INTER_AREA) for picture in x]
+    np.testing.assert_allclose(batches.averaged(x, side).numpy(), np.stack(wanted), atol=1e-4)
 
 
 def test_loading_without_and_with_a_worker_gives_the_same_clips(pool: Pool) -> None:

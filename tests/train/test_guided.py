@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from lively import guided_network
+from safetensors.torch import save_file
 
 from siammask.errors import WeightsError
 from siammask.geometry import Crop, Patch
@@ -49,17 +51,51 @@ def test_steps_make_the_losses_fall(pool: Pool, config: TrainConfig) -> None:
     assert min(totals[-2:]) < 0.8 * totals[0], totals
 
 
-@pytest.mark.parametrize(("rate", "begin", "end"), [(0.0, 5, 11), (1e-4, 5, 5), (1e-4, 3, 3)])
+def test_a_sister_begins_with_what_fits(
+    config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = guided_network(3)
+    file = tmp_path / "default.safetensors"
+    save_file(theirs.state_dict(), file)
+    small = replace(config, variant="guided_small", init=str(file))
+    with pytest.raises(WeightsError, match=r"of another architecture; missing: .*from2"):
+        guided.initial(small)
+    network = guided.initial(replace(small, partial=True))
+    own, given = network.state_dict(), theirs.state_dict()
+    fit = [name for name in own if name in given and own[name].shape == given[name].shape]
+    assert f"{len(fit)} of the network's {len(own)} tensors" in capsys.readouterr().out
+    assert {"mix.weight", "fuse.weight", "temperature", "backbone.blocks.8.project.bias"} < set(fit)
+    for name in fit:
+        torch.testing.assert_close(own[name], given[name], rtol=0, atol=0)
+
+
+def test_a_step_of_the_sister(config: TrainConfig, pool: Pool) -> None:
+    """Its crops are smaller than those that clips are drawn in; what it is given shrinks with them."""
+    network = guided_network(name="guided_small").train()
+    c = replace(config, variant="guided_small")
+    guided.groups(network, c)
+    batch = next(iter(Clips(pool, ClipSettings(absent=0), 1, 0, 0, None)))
+    made = guided.guided_step(network, batch, c, 0)
+    made.total.backward()
+    idle = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    assert torch.isfinite(made.total)
+    assert idle == []
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "begin", "end"),
+    [("guided", 0.0, 5, 11), ("guided", 1e-4, 5, 5), ("guided", 1e-4, 3, 3), ("guided_small", 0.0, 5, 9)],
+)
 def test_features_from_pixels_and_from_the_data_process(
-    config: TrainConfig, pool: Pool, rate: float, begin: int, end: int
+    config: TrainConfig, pool: Pool, name: str, rate: float, begin: int, end: int
 ) -> None:
     """The frozen part may run anywhere: the loop finishes what it is given."""
-    network = guided_network()
+    network = guided_network(name=name)
     guided.groups(network, replace(config, optim=replace(config.optim, backbone_lr=rate, train_from=begin)))
     assert guided.network_begins(network) == end
     pixels = next(iter(Clips(pool, ClipSettings(), 1, 0, 0, None)))["pixels"]
     with torch.no_grad():
-        frozen = Frozen(network.backbone, end)(pixels)
+        frozen = Frozen(network.backbone, end, network.shape.crop)(pixels)
         for a, b in zip(guided.features(network, {"pixels": pixels}), guided.features(network, frozen), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 

@@ -95,6 +95,14 @@ def load_state(network: nn.Module, tensors: Mapping[str, Tensor], origin: str = 
     network.load_state_dict({**wanted, **given}, strict=True)
 
 
+def fitting(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's own tensors, with those of another variant wherever name and shape agree; says how many did."""
+    own, given = network.state_dict(), {ours(key): value for key, value in tensors.items()}
+    taken = {key: value for key, value in given.items() if key in own and value.shape == own[key].shape}
+    print(f"{len(taken)} of the network's {len(own)} tensors are taken from the checkpoint's {len(tensors)}.")
+    return own | taken
+
+
 def ours(key: str) -> str:
     """Our name of a tensor.
 

@@ -26,16 +26,31 @@ FEATURES = ("f2", "f4", "f8", "f16")  # by stride; a batch holds pixels, or the 
 
 
 class Frozen(nn.Module):
-    """The part of the backbone that is not trained, its blocks before `end`: uint8 (N, 256, 256, 3) BGR -> features."""
+    """The part of the backbone that is not trained, its blocks before `end`: uint8 (N, 256, 256, 3) BGR -> features.
 
-    def __init__(self, backbone: Light, end: int) -> None:
+    With `crop` those of the same pictures as a network with crops of that side sees them.
+    """
+
+    def __init__(self, backbone: Light, end: int, crop: int | None = None) -> None:
         super().__init__()
-        self.backbone, self.end = backbone, end
+        self.backbone, self.end, self.crop = backbone, end, crop
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """By the first few names of FEATURES; channels last, as the trainer wants them in memory."""
-        features = self.backbone.begin(pixels.permute(0, 3, 1, 2).float(), self.end)
+        seen = pixels.permute(0, 3, 1, 2).float()
+        features = self.backbone.begin(seen if self.crop is None else averaged(seen, self.crop), self.end)
         return {name: f.permute(0, 2, 3, 1) for name, f in zip(FEATURES[: len(features)], features, strict=True)}
+
+
+def averaged(x: Tensor, side: int) -> Tensor:
+    """Square pictures (..., s, s) float as (..., side, side), side <= s: each value the mean of the area it covers."""
+    before = int(x.shape[-1])
+    if before == side:
+        return x
+    edges = torch.arange(side + 1, device=x.device, dtype=x.dtype) * (before / side)
+    reach = (edges[:, None] - torch.arange(before, device=x.device, dtype=x.dtype)).clamp(0.0, 1.0)  # up to each edge
+    share = (reach[1:] - reach[:-1]) * (side / before)
+    return share @ x @ share.T
 
 
 class Clips(IterableDataset):  # type: ignore[type-arg]

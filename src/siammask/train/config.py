@@ -81,6 +81,7 @@ class TrainConfig:
     data: DataConfig
     seed: int = 0
     init: str = "imagenet"  # or a checkpoint (*.safetensors); published family: "random" too
+    partial: bool = False  # the checkpoint may be of another variant: of it is taken what agrees in name and shape
     threads: int | None = None
     device: str = "cpu"
     save_every: int = 100

@@ -13,19 +13,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from siammask.engines.guided import GuidedEngine
 from siammask.engines.torch import TorchGraphs
 from siammask.errors import WeightsError
-from siammask.network import guided
+from siammask.network import checkpoint, guided
 from siammask.network.guided import Features, Guided, Memory
 from siammask.network.light import imagenet_light
 from siammask.train import device as on_device
 from siammask.train import losses, pool
-from siammask.train.batches import FEATURES, Batch, Clips, Frozen
+from siammask.train.batches import FEATURES, Batch, Clips, Frozen, averaged
 from siammask.train.clips import SHOWN
 from siammask.train.config import TrainConfig
 from siammask.train.task import Steps, Task
@@ -37,9 +36,13 @@ DRIFTED = 0.5  # share of clips with a wrong last mask whose b is guided by a wr
 def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Steps:
     """Draw a from the first frame, then b and c guided by what was drawn before; the losses of all three."""
     first, *searched = _by_crop(features(network, batch, c.optim.amp))
-    masks = _unit(batch["masks"])
+
+    def given_as(name: str) -> Tensor:  # clips are drawn in one size, whatever the network's
+        return averaged(_unit(batch[name]), network.shape.mask)
+
+    masks = given_as("masks")
     n, device = masks.shape[0], masks.device
-    given = _unit(batch["first"])[:, None]
+    given = given_as("first")[:, None]
     drawn = batch["drawn"].view(n, 1, 1, 1)
     start = batch["start"].view(n, 1, 1, 1)
     boxed = batch["boxed"]
@@ -47,7 +50,7 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     share = torch.where(batch["drifted"], max(share, DRIFTED), share).view(n, 1, 1, 1)
     taught = (torch.rand((n, 1, 1, 1), device=device) < share) & ~boxed.view(n, 1, 1, 1)
     remembered = last = network.memorise(*network.kept(first), given, drawn)
-    guide = _unit(batch["guide"])[:, None]
+    guide = given_as("guide")[:, None]
     total = torch.zeros((), device=device)
     parts: dict[str, float] = {}
     for i, (name, crop) in enumerate(zip("abc", searched, strict=True), 1):
@@ -63,9 +66,9 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
         used = torch.sigmoid(drawing.mask.detach())
         good = torch.sigmoid(drawing.overlap.detach()) >= variant(c.variant).search.remember_score
         if i == 1:
-            used = torch.where(taught, _unit(batch["teacher"])[:, None], used)
+            used = torch.where(taught, given_as("teacher")[:, None], used)
             # after the first frame is drawn from its box, the drawing, cut by the box, is what is remembered of it
-            used_first = used * _unit(batch["box"])[:, None]
+            used_first = used * given_as("box")[:, None]
             given = torch.where(start, used_first, given)
             remembered = network.memorise(*network.kept(first), given, torch.where(start, 1.0, drawn))
             used = torch.where(start, used_first, used)
@@ -91,7 +94,7 @@ def _like(flag: Tensor, x: Tensor) -> Tensor:
 def features(network: Guided, batch: Batch, amp: bool = False) -> Features:
     """Features of all crops, from pixels (the frozen part in bfloat16 with `amp`) or from those of the data process."""
     if "pixels" in batch:
-        pixels = batch["pixels"].permute(0, 3, 1, 2).float()
+        pixels = averaged(batch["pixels"].permute(0, 3, 1, 2).float(), network.shape.crop)
         with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16, enabled=amp):
             found = tuple(f.float() for f in network.backbone.begin(pixels, network_begins(network)))
     else:
@@ -117,14 +120,19 @@ def carried(mask: Tensor, source: Tensor, goal: Tensor) -> Tensor:
 
 
 def initial(c: TrainConfig) -> Guided:
-    """The network before the first step: ImageNet's backbone, or a checkpoint of the same variant."""
+    """The network before the first step: ImageNet's backbone, or a checkpoint of the same variant.
+
+    With `partial` the checkpoint may be of another variant: what fits is taken, the rest begins at random.
+    """
+    row = variant(c.variant)
     if c.init == "imagenet":
-        return Guided(imagenet_light())
-    network = guided.build(variant(c.variant))
+        return guided.build(row, imagenet_light(row.shape.blocks))
+    network = guided.build(row)
     file = Path(c.init)
     if not file.exists():
         raise WeightsError(f"Checkpoint {file} (option `init`) is missing; give a *.safetensors file or 'imagenet'.")
-    network.load_state_dict(load_file(file))
+    given, _ = checkpoint.read(file)
+    checkpoint.load_state(network, checkpoint.fitting(network, given) if c.partial else given, str(file))
     return network
 
 
@@ -146,7 +154,7 @@ def make_batches(c: TrainConfig, network: Guided, step: int, device: torch.devic
     data = pool.build(Path(c.data.root), Path(c.data.cache), c.data.sources, c.data.validation)
     if device.type != "cpu":
         return on_device.batches(data, c.data.clips, c.optim.batch, c.seed, step, c.data.workers, device)
-    frozen = Frozen(copy.deepcopy(network.backbone).eval(), network_begins(network))
+    frozen = Frozen(copy.deepcopy(network.backbone).eval(), network_begins(network), network.shape.crop)
     clips = Clips(data, c.data.clips, c.optim.batch, c.seed, step, frozen)
     return iter(
         DataLoader(

@@ -171,7 +171,7 @@ def initial(c: TrainConfig) -> Siamese:
         given = {**own, **resnet50(given, own)}
     elif not any(checkpoint.ours(name).startswith("refine.") for name in given):
         given = {**given, **{name: value for name, value in own.items() if name.startswith("refine.")}}
-    checkpoint.load_state(network, given, str(file))
+    checkpoint.load_state(network, checkpoint.fitting(network, given) if c.partial else given, str(file))
     return network
 
 
