@@ -405,6 +405,9 @@ def import_checkpoint(
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the run.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="First run the configs beside it whose weights this one begins with.")
+    ] = False,
 ) -> None:
     """Train a model as a TOML file says."""
     try:
@@ -413,7 +416,7 @@ def train(
         raise MissingExtra("Training", "train") from error
     from siammask.train.loop import main as loop
 
-    loop(config, resume)
+    loop(config, resume, stages)
 
 
 @data_app.command("check")

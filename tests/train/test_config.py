@@ -37,6 +37,13 @@ def test_there_are_shipped_configs() -> None:
     assert names == set(VARIANTS) - {"guided_light"}
 
 
+def test_stages_follow_the_weights() -> None:
+    folder = CONFIGS[0].parent
+    names = [file.stem for file in configs.stages(folder / "guided_firm.toml")]
+    assert names == ["guided_head", "guided", "guided_tight", "guided_settle", "guided_firm"]
+    assert configs.stages(folder / "guided_head.toml") == (folder / "guided_head.toml",)
+
+
 def test_a_file_extends_another(tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "shared.toml").write_text(LEAST + "[optim]\nlr = 0.1\nsteps = 7\n")

@@ -124,6 +124,26 @@ def test_main_reads_a_file(tmp_path: Path) -> None:
         loop.main(tmp_path / "none.toml")
 
 
+def test_stages_run_first_unless_they_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, before in (("one", "imagenet"), ("two", "one"), ("three", "two")):
+        init = before if before == "imagenet" else f"{tmp_path}/{before}/best.safetensors"
+        table = f'variant = "guided"\noutput = "{tmp_path}/{name}"\ninit = "{init}"\n'
+        (tmp_path / f"{name}.toml").write_text(table + '[data]\nroot = "pool"\nsources = ["a"]\n')
+    ran: list[tuple[str, bool]] = []
+    monkeypatch.setattr(loop, "run", lambda c, resume: ran.append((Path(c.output).name, resume)))
+    loop.main(tmp_path / "three.toml", stages=True)
+    assert ran == [("one", False), ("two", False), ("three", False)]
+    for file in ("one/final.safetensors", "two/last.pt"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    ran.clear()
+    loop.main(tmp_path / "three.toml", stages=True)
+    assert ran == [("two", True), ("three", False)]
+    ran.clear()
+    loop.main(tmp_path / "three.toml")
+    assert ran == [("three", False)]
+
+
 def test_the_rate_warms_up_and_falls(config: TrainConfig) -> None:
     c = replace(config, optim=OptimConfig(steps=100, warmup=10, lr=1.0, final=0.1))
     optimizer = loop.make_optimizer(guided.groups(guided_network(), c), c)

@@ -105,6 +105,15 @@ def read(file: Path) -> TrainConfig:
     return made
 
 
+def stages(file: Path) -> tuple[Path, ...]:
+    """The configs of a run's stages, the first one first and `file` last: each begins (`init`) with weights in the
+    output folder of the one before, a file in the same folder.
+    """
+    outputs = {read(other).output: other for other in sorted(file.parent.glob("*.toml")) if other != file}
+    before = outputs.get(str(Path(read(file).init).parent))
+    return (file,) if before is None else (*stages(before), file)
+
+
 def _values(file: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """What a file and those it extends say; `above` are the files that led here."""
     if file.resolve() in above:
