@@ -175,6 +175,20 @@ def test_a_large_mask_gets_the_box_of_its_small_picture() -> None:
         assert opt.cost(large, mask) == pytest.approx(opt.cost(small, mask), rel=0.01)
 
 
+def test_a_large_full_box_is_its_own_box() -> None:
+    """Its sides lie between pixels, not between the cells of the small picture."""
+    found = box_of(np.ones((301, 417), bool), "opt")
+    assert found == RotatedBox(208.5, 150.5, 417, 301, 0)
+
+
+def test_dots_too_small_for_the_small_picture_have_a_box() -> None:
+    mask = np.zeros((3000, 3000), bool)
+    mask[0, 0] = mask[-1, -1] = True
+    found = box_of(mask, "opt")
+    assert found is not None
+    assert 0 <= found.cx <= 3000
+
+
 @pytest.mark.parametrize(
     ("rows", "box", "why"),
     [

@@ -2,7 +2,7 @@
 
 Vojir and Matas, "Pixel-wise object segmentations for the VOT 2016 dataset" (2017). The search has no random part: at
 some angles the best box on a coarse grid is found (there it is a rectangle of largest sum, found by running sums); the
-best of those then climb, each side and the angle by what lies under the sides.
+best of those then climb, each side and the angle by what lies under the sides, and the cheapest is taken.
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ Index = NDArray[np.intp]
 
 ALPHA = 2.7  # VOT2016: what a pixel of the object left out costs, in pixels of background taken in
 
-COARSE = 28  # cells along the mask's longer side, where all angles are tried
+COARSE = 32  # cells along the mask's longer side, where all angles are tried
 ANGLES = 16  # of them, over a quarter turn; upright is among them
 BAND = 2  # rows of the coarse grid; the densest of them are one place to begin at
-STARTS = 8  # boxes that climb first ...
-FINALS = 3  # ... and that climb to the end
-ROUNDS = (8, 14)
+FINE = 96  # cells along the mask's longer side, at most, that the boxes are compared on
+STARTS = 4  # boxes that climb
+ROUNDS = 16
 POINTS = 96  # looked at under each side
-GROW = 1.2  # a step in the same direction as the last one
-SHRINK = (0.25, 0.6)  # a step back, by where a straight line between the last two slopes is 0
-FINE = 128  # cells along the longer side of the mask that the climbers are compared on
+GROW, SHRINK = 1.2, 0.5  # a step in the same direction as the last one, and a step back
 
 
 def cost(box: RotatedBox, mask: Mask, alpha: float = ALPHA) -> float:
@@ -61,25 +59,37 @@ def cheapest_box(mask: Mask, alpha: float = ALPHA) -> RotatedBox:
 
     Found on a grid and by climbing, so nearly the least: see tests/test_opt.py for how nearly.
     """
-    height, width = mask.shape
-    side = max(height, width)
-    cell = side / COARSE
-    share = mask if side <= FINE else _reduced(mask, FINE)
-    scene, sums, scale = _Scene.of(mask, alpha), _Sums.of(share), np.array([share.shape[1] / width] * 4 + [1.0])
-
-    def gains(boxes: Float) -> Float:
-        small = boxes * scale
-        gained: Float = (1 + alpha) * _covered(small, sums) - small[:, 2] * small[:, 3]
-        return gained
-
-    boxes = _coarse_boxes(_reduced(mask, COARSE), alpha) * [cell, cell, cell, cell, 1]
-    boxes[:, :2] += (width / 2, height / 2)
-    reach = np.array([0.5 * cell] * 4 + [math.radians(0.4 * 90 / ANGLES)])
-    boxes = _climb(boxes, scene, reach, ROUNDS[0])
-    boxes = _climb(boxes[np.argsort(-gains(boxes))[:FINALS]], scene, reach / 4, ROUNDS[1])
-    boxes = np.vstack((boxes, (width / 2, height / 2, width, height, 0)))  # where nothing beats the upright one
-    cx, cy, w, h, angle = (float(v) for v in boxes[np.argmax(gains(boxes))])
+    cell = -(-max(mask.shape) // FINE)
+    shares = _shares(mask, cell)
+    if not shares.any():  # dots so far apart that no cell has a share to speak of
+        shares += 1
+    boxes, coarse = _coarse_boxes(shares, alpha)
+    boxes[:, :4] *= cell
+    reach = np.array([coarse * cell / 2] * 4 + [math.radians(0.4 * 90 / ANGLES)])
+    boxes = _climb(boxes, _Scene.of(mask, alpha), reach)
+    boxes = np.vstack((boxes, _upright(boxes, mask.shape)))
+    boxes[:, 4] = np.degrees(boxes[:, 4])
+    small = boxes / [cell, cell, cell, cell, 1]
+    gains = (1 + alpha) * _covered(small, _Sums.of(shares)) - small[:, 2] * small[:, 3]
+    cx, cy, w, h, angle = boxes[np.argmax(gains)].tolist()
     return RotatedBox(cx, cy, w, h, angle)
+
+
+def _upright(boxes: Float, size: tuple[int, ...]) -> Float:
+    """Upright boxes with sides between pixels beside boxes (B, 5), and the one around all: where the cost has kinks."""
+    low, high = np.rint(boxes[:, :2] - boxes[:, 2:4] / 2), np.rint(boxes[:, :2] + boxes[:, 2:4] / 2)
+    low, high = np.vstack((low, (0, 0))), np.vstack((high, size[::-1]))
+    return np.concatenate(((low + high) / 2, high - low, np.zeros((len(low), 1))), 1)
+
+
+def _shares(mask: Mask, cell: int) -> Float32:
+    """What share in [0, 1] of each of its cells, `cell` pixels a side, a mask covers."""
+    if cell == 1:
+        return mask.astype(np.float32)
+    rows, columns = (-(-length // cell) for length in mask.shape)
+    whole = np.zeros((rows * cell, columns * cell), np.uint8)
+    np.multiply(mask, np.uint8(255), out=whole[: mask.shape[0], : mask.shape[1]])
+    return cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
 
 
 # Climbing
@@ -96,118 +106,125 @@ class _Scene:
 
     @classmethod
     def of(cls, mask: Mask, alpha: float) -> _Scene:
-        (height, width), margin = mask.shape, max(mask.shape) // 2 + 2
-        pixels = np.zeros((height + 2 * margin, width + 2 * margin), np.bool_)
-        pixels[margin : margin + height, margin : margin + width] = mask
-        return cls(pixels.ravel(), width + 2 * margin, margin, alpha)
+        (height, width), m = mask.shape, max(mask.shape) // 2 + 2
+        pixels = np.zeros((height + 2 * m, width + 2 * m), np.bool_)
+        pixels[m : m + height, m : m + width] = mask
+        return cls(pixels.ravel(), width + 2 * m, m, alpha)
 
 
-def _climb(boxes: Float, scene: _Scene, reach: Float, rounds: int) -> Float:
-    """Boxes (B, 5) cx, cy, w, h, degrees after some rounds; `reach` (5,) is the first step of each side and the angle.
+def _climb(boxes: Float, scene: _Scene, reach: Float) -> Float:
+    """Boxes (B, 5) cx, cy, w, h in pixels and radians after some rounds.
 
-    A side moves out while more than 1 / (1 + alpha) of it lies on the object, else in; the box turns to where its ends
-    find more of the object. Only the sign of a slope says which way: steps grow while it stays and shrink when it turns
-    (Rprop), because the cost has kinks: at a straight edge of the mask the slope jumps.
+    `reach` (5,) is the first step of each side and the angle. A side moves out while more than 1 / (1 + alpha) of it
+    lies on the object, else in; the box turns, about the middle it came with, to where its ends find more of the
+    object. Only the sign of a slope says which way: steps grow while it stays and shrink when it turns (Rprop), because
+    the cost has kinks: at a straight edge of the mask the slope jumps.
     """
     points, forms = _side_points()
-    middle = boxes[:, 0] + scene.margin + (boxes[:, 1] + scene.margin) * 1j  # places as complex numbers: turning is
-    sides, angle = boxes[:, 2:4], np.radians(boxes[:, 4])  # multiplying
+    weigh, area = (1 + scene.alpha) * _TO_WAY, np.array([1, 1, 1, 1, 0])
+    now = np.concatenate((boxes[:, [2, 2, 3, 3]] / 2, boxes[:, 4:]), 1)  # from the middle to each side, and the angle
     step, before = np.tile(reach, (len(boxes), 1)), np.zeros((len(boxes), 5))
-    frame = np.empty((len(boxes), 3), np.complex128)
-    for _ in range(rounds):
-        turn = np.exp(1j * angle)
-        frame[:, :2] = sides * turn[:, None]
-        frame[:, 2] = middle
-        place = (frame @ points).view(np.float64).astype(np.intp)
-        seen = scene.pixels.take(place[:, 1::2] * scene.columns + place[:, ::2], mode="clip").astype(np.float64) @ forms
+    frame = np.empty((2, len(boxes), 5), np.float32)
+    frame[:, :, 4] = boxes[:, :2].T + scene.margin
+    for _ in range(ROUNDS):
+        np.multiply(now[:, :4], np.cos(now[:, 4:] - _QUARTERS), out=frame[:, :, :4], casting="same_kind")
+        x, y = (frame @ points).astype(np.int32)
+        seen = scene.pixels.take(y * scene.columns + x, mode="clip").astype(np.float32) @ forms
+        sides = now @ _TO_SIDES
         seen[:, 4:] *= sides * sides
-        way = seen @ _TO_WAY
-        way *= 1 + scene.alpha
-        way[:, :4] -= 1
-        back = np.clip(way / np.where(way == before, 1.0, way - before), *SHRINK)
-        step *= np.where(way * before < 0, back, GROW)
-        before, move = way, np.sign(way) * step
-        middle = middle + (move @ _TO_MIDDLE) * turn
-        sides = np.maximum(sides + move @ _TO_SIDES, 0.1)
-        angle = angle + move[:, 4]
-    corner = np.stack((middle.real - scene.margin, middle.imag - scene.margin), 1)
-    return np.concatenate((corner, sides, np.degrees(angle)[:, None]), 1)
+        way = seen @ weigh - area
+        step *= np.where(way * before < 0, SHRINK, GROW)
+        before = way
+        now += np.copysign(step, way)
+        np.maximum(now, _LEAST, out=now)
+    off = (now[:, :4] * np.cos(now[:, 4:] - _QUARTERS)) @ _TO_MIDDLE
+    return np.concatenate((boxes[:, :2] + off.T, now @ _TO_SIDES, now[:, 4:]), 1)
 
 
-# Of the five ways of a box (its right, left, lower and upper side outwards, and its angle): what each does.
+# Of a box as it climbs (its right, left, lower and upper side, and its angle): what each does.
 _TO_SIDES = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 0]], np.float64)
-_TO_MIDDLE = np.array([0.5, -0.5, 0.5j, -0.5j, 0])
+_TO_MIDDLE = np.array([0.5, -0.5, 0.5, -0.5])
 _TO_WAY = np.vstack((np.eye(5), [[0, 0, 0, 0, 1]]))  # both pairs of sides turn the box
+_LEAST = np.array([0.05, 0.05, 0.05, 0.05, -math.inf])
+_QUARTERS = np.array([[0, 0, -1, -1], [1, 1, 0, 0]])[:, None] * math.pi / 2  # so that a cosine is the side's x, and y
 
 
 @functools.cache
-def _side_points() -> tuple[NDArray[np.complex128], Float]:
-    """Points under the sides (right, left, lower, upper), and what is made of the pixels there.
+def _side_points() -> tuple[Float32, Float32]:
+    """Points under the sides (right, left, lower, upper), and what is made of the cells there.
 
-    (3, 4 POINTS): what to multiply w, h and 1 by; (4 POINTS, 6): the mean of each side, and how much more of the object
-    the ends of the lower and upper side (times w²) and of the right and left side (times h²) find one way round.
+    (5, 4 POINTS): what to multiply the ways to the sides and 1 by; (4 POINTS, 6): the mean of each side, and how much
+    more of the object the ends of the lower and upper side (times w²) and of the right and left side (times h²) find
+    one way round.
     """
-    t, half = (np.arange(POINTS) + 0.5) / POINTS - 0.5, np.full(POINTS, 0.5)
-    points = np.stack((np.stack((half, -half, t, t)), np.stack((t, t, half, -half)) * 1j, np.ones((4, POINTS))))
-    forms = np.zeros((4, POINTS, 6))
+    t = (np.arange(POINTS) + 0.5) / POINTS
+    one, none = np.ones(POINTS), np.zeros(POINTS)
+    points = [[one, none, t, t], [none, -one, t - 1, t - 1], [t, t, one, none], [t - 1, t - 1, none, -one], [one] * 4]
+    forms = np.zeros((4, POINTS, 6), np.float32)
     forms[range(4), :, range(4)] = 1 / POINTS
-    forms[2, :, 4], forms[3, :, 4], forms[1, :, 5], forms[0, :, 5] = t, -t, t, -t
-    return points.reshape(3, -1), forms.reshape(-1, 6)
+    forms[range(4), :, [5, 5, 4, 4]] = np.outer((-1, 1, 1, -1), t - 0.5) / POINTS
+    return np.array(points, np.float32).reshape(5, -1), forms.reshape(-1, 6)
 
 
 # The coarse grid
 
 
-def _coarse_boxes(share: Float32, alpha: float) -> Float:
-    """The best boxes (STARTS, 5) of a mask of coarse cells: cx, cy, w, h in cells about its middle, and degrees."""
-    across, down, angles, n = _turned_grids()
-    rows, columns = share.shape
+def _coarse_boxes(shares: Float32, alpha: float) -> tuple[Float, float]:
+    """The best boxes (STARTS, 5) of a mask on a coarser grid: cx, cy, w, h in cells of `shares`, and radians.
+
+    Also how many of those cells a coarse one measures.
+    """
+    across, down, angles, n, first, lines = _turned_grids()
+    cell = max(shares.shape) / COARSE
+    rows, columns = (max(1, round(length / cell)) for length in shares.shape)
+    share = cv2.resize(shares, (columns, rows), interpolation=cv2.INTER_AREA)
+    square = np.full((COARSE, COARSE), -1, np.float32)
+    square[:rows, :columns] += share * np.float32(1 + alpha)
     m = cv2.moments(share)
-    ox, oy = m["m10"] / m["m00"] - (columns - 1) / 2, m["m01"] / m["m00"] - (rows - 1) / 2
-    weights = cv2.remap(
-        share * np.float32(1 + alpha),
-        across + np.float32((columns - 1) / 2),
-        down + np.float32((rows - 1) / 2),
-        cv2.INTER_LINEAR,
-    )
-    sums = cv2.integral(weights - np.float32(1))  # of all the turned grids, one below the other
+    ox, oy = m["m10"] / m["m00"] - (COARSE - 1) / 2, m["m01"] / m["m00"] - (COARSE - 1) / 2
+    weights = cv2.remap(square, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=-1.0)
+    sums = cv2.integral(weights, sdepth=cv2.CV_32F)  # of all the turned grids, one below the other
     # two places to begin at for each angle: rows about the middle of mass, and the densest band
-    first = np.arange(len(angles)) * n  # row of each grid
     cos, sin = np.cos(angles), np.sin(angles)
     middle = oy * cos - ox * sin + n / 2
     spread = (sin * sin * m["mu20"] - 2 * sin * cos * m["mu11"] + cos * cos * m["mu02"]) / m["m00"]
     half = np.sqrt(np.maximum(3 * spread, 0.25))
-    rims = sums[first[:, None] + np.arange(n + 1), -1]
+    rims = sums[lines[:ANGLES], -1]
     band = np.argmax(rims[:, BAND:] - rims[:, :-BAND], axis=1)
-    top = np.concatenate((np.floor(middle - half).astype(np.intp).clip(0, n), band))
-    bottom = np.concatenate((np.ceil(middle + half).astype(np.intp).clip(0, n), band + BAND))
-    first = np.tile(first, 2)
-    lines = first[:, None] + np.arange(n + 1)
+    top = np.concatenate((np.maximum(middle - half, 0).astype(np.intp), band))
+    bottom = np.concatenate((np.minimum(middle + half + 1, n).astype(np.intp), band + BAND))
     for _ in range(2):
         left, right, _ = _best_runs(sums[first + bottom] - sums[first + top])
         top, bottom, gain = _best_runs(sums[lines, right[:, None]] - sums[lines, left[:, None]])
-    better = np.argmax(gain.reshape(2, -1), axis=0) * len(angles) + np.arange(len(angles))
-    best = better[np.argsort(-gain[better])[:STARTS]]
+    better = np.argmax(gain.reshape(2, -1), axis=0) * ANGLES + np.arange(ANGLES)
+    found = gain[better]
+    ring = np.concatenate((found[-1:], found, found[:1]))  # a quarter turn leads back to the first angle
+    peak = found >= np.maximum(ring[2:], ring[:-2])  # neighbours climb to the same box
+    best = better[np.lexsort((-found, ~peak))[:STARTS]]
     u, v = (left + right - n)[best] / 2, (top + bottom - n)[best] / 2
-    angle = angles[best % len(angles)]
-    cos, sin = np.cos(angle), np.sin(angle)
-    sizes = (right - left)[best], (bottom - top)[best]
-    return np.stack((u * cos - v * sin, u * sin + v * cos, *sizes, np.degrees(angle)), 1)
+    cos, sin = cos[best % ANGLES], sin[best % ANGLES]
+    x, y = u * cos - v * sin + COARSE / 2, u * sin + v * cos + COARSE / 2
+    boxes = np.column_stack((x, y, (right - left)[best], (bottom - top)[best], angles[best % ANGLES]))
+    return boxes * (cell, cell, cell, cell, 1), cell
 
 
 @functools.cache
-def _turned_grids() -> tuple[Float32, Float32, Float, int]:
-    """Places x and y (ANGLES n, n), in cells about the middle, of grids of n x n cells, and the angles in radians."""
+def _turned_grids() -> tuple[Float32, Float32, Float, int, Index, Index]:
+    """Places x and y (ANGLES n, n) on the coarse cells of turned grids of n x n cells, and the angles in radians.
+
+    With them n and, twice over, the rows of their integral that the grids begin at (2 ANGLES,), and all rows of each.
+    """
     angles = np.linspace(-math.pi / 4, math.pi / 4, ANGLES, endpoint=False)
     n = math.ceil(COARSE * math.sqrt(2)) + 1
     at = np.arange(n) - (n - 1) / 2
     cos, sin = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
-    x: Float32 = (cos * at - sin * at[:, None]).reshape(-1, n).astype(np.float32)
-    y: Float32 = (sin * at + cos * at[:, None]).reshape(-1, n).astype(np.float32)
-    return x, y, angles, n
+    x, y = cos * at - sin * at[:, None], sin * at + cos * at[:, None]
+    x, y = ((v + (COARSE - 1) / 2).reshape(-1, n).astype(np.float32) for v in (x, y))
+    first = np.tile(np.arange(ANGLES) * n, 2)
+    return x, y, angles, n, first, first[:, None] + np.arange(n + 1)
 
 
-def _best_runs(sums: Float) -> tuple[Index, Index, Float]:
+def _best_runs(sums: Float32) -> tuple[Index, Index, Float32]:
     """Of each line (A, n), given by its sums (A, n + 1) up to each cell: the run [first, end) of largest sum, and that.
 
     >>> [part.tolist() for part in _best_runs(np.array([[0.0, -1, 2, 4, 3]]))]
@@ -219,18 +236,6 @@ def _best_runs(sums: Float) -> tuple[Index, Index, Float]:
     each = np.arange(len(sums))
     first = np.argmax(sums == low[each, end][:, None], axis=1)
     return first, end, held[each, end]
-
-
-def _reduced(mask: Mask, cells: int) -> Float32:
-    """The mask as shares in [0, 1] of `cells` cells along its longer side."""
-    repeat = -(-cells // max(mask.shape))  # what is smaller is made larger first, so that cells hold whole pixels
-    values = mask.view(np.uint8) * np.uint8(255)
-    if repeat > 1:
-        values = values.repeat(repeat, axis=0).repeat(repeat, axis=1)
-    height, width = values.shape
-    factor = cells / max(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return cv2.resize(values, size, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
 
 
 # Areas
