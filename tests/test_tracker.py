@@ -100,6 +100,17 @@ def test_a_square_that_walks_is_followed(name: str) -> None:
     assert results[0].box == START
 
 
+def test_masks_are_pasted_as_the_settings_say_whatever_the_engine_was_opened_with() -> None:
+    frames = [scene((walk(k), RED)) for k in range(2)]
+    for name in ("siammask", "siammask_light"):
+        opened = tracker_of(name)
+        for alignment in ("exact", "released"):
+            tracker = replace(opened, variant=opened.variant.searching(alignment=alignment))
+            patch = list(tracker.follow(frames, START))[1].patch
+            assert patch is not None
+            assert patch.alignment == alignment
+
+
 def test_guided_is_exact_to_a_fraction_of_a_pixel() -> None:
     for k, result in enumerate(tracker_of("guided").follow([scene((walk(k), RED)) for k in range(20)], START)):
         assert result.box.xywh == pytest.approx(walk(k).xywh, abs=0.5)

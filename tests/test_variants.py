@@ -47,7 +47,10 @@ def test_settings_as_they_are_written() -> None:
     assert parse_setting("lr=0.25") == ("lr", 0.25)
     assert parse_setting("patience=5") == ("patience", 5)
     assert isinstance(parse_setting("redraw_first=0")[1], bool)
-    with pytest.raises(InputError, match=r"no number among the search settings is called 'lrr'; try .*lr"):
+    with pytest.raises(InputError, match=r"no search setting that takes a value is called 'lrr'; try .*lr"):
         parse_setting("lrr=1")
     with pytest.raises(InputError, match=r"'lr=fast': 'fast' is no number"):
         parse_setting("lr=fast")
+    assert parse_setting("alignment=released") == ("alignment", "released")
+    with pytest.raises(InputError, match=r"'follow=it': follow takes box or mask or peak"):
+        parse_setting("follow=it")

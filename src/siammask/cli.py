@@ -380,6 +380,47 @@ def compare_boxes(
         print(f"Wrote {json_file}.")
 
 
+@app.command()
+def ablate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of sequences, as `evaluate` takes it.")],
+    runs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Holds RUN/best.safetensors (from `train`; needs torch) or RUN/ with exported graphs, for each run.",
+            show_default="weights in the package only",
+        ),
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables here too.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here too.")
+    ] = None,
+    engine: Engine = "openvino",
+    precision: Precision = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+) -> None:
+    """Compare the published family's parts one by one, as the SiamMask paper does; print the tables in Markdown."""
+    from siammask.engines import EngineOptions
+    from siammask.evaluate.ablation import ablate
+
+    _quiet()
+    for file in (markdown, json_file):
+        if file is not None:
+            _check_writable(file)
+    with _progress("tracking", None) as advance:
+
+        def progress(name: str, done: int, total: int) -> None:
+            advance(done, total, name, absolute=True)
+
+        found = ablate(folder, runs, EngineOptions(engine, precision, threads, device), progress)
+    print(found.markdown(), end="")
+    for file, text in ((markdown, found.markdown()), (json_file, json.dumps(found.to_json(), indent=2) + "\n")):
+        if file is not None:
+            _write_whole(file, text)
+            print(f"Wrote {file}.")
+
+
 @app.command("import")
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(metavar="FILE.pth", help="The authors' checkpoint, or PySOT's.")],

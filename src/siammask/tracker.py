@@ -191,7 +191,9 @@ class Tracker:
         found = locator.find(state, crops, responses)
         crop, response = crops[found.index], responses[found.index]
         drawn = response.mask(found.row, found.col)
-        found, patch = locator.settle(state, found, None if drawn is None else drawn.on_frame(crop))
+        if drawn is not None:  # an engine may have been opened with another alignment than is searched with
+            drawn = replace(drawn, alignment=locator.settings.alignment).on_frame(crop)
+        found, patch = locator.settle(state, found, drawn)
         return _Look(found, patch, crop, response)
 
     def _told(self, state: TrackerState, patch: Patch | None, visible: bool) -> tuple[TrackerState, TrackResult]:

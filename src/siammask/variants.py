@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from siammask.errors import InputError
 from siammask.geometry import Alignment
@@ -167,13 +167,14 @@ _ROWS = (
 VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
 # `light` pads its convolutions, so its crops are whole multiples of its stride: 128 and 256 give 25 x 25 cells as well.
 # Trained here and not by the released code, the twins meet frame and crop exactly, and where they draw a mask the next
-# search region follows it (SiamMask, section 4.3, has both ways; a mask's box is the tighter one).
+# search region follows it (SiamMask, section 4.3, has both ways; a mask's box is the tighter one). At this threshold
+# boxes of masks are about as large as the true ones: what one step loses of the size, the next search region loses too.
 VARIANTS |= {
     f"{row.name}_light": replace(row, name=f"{row.name}_light", backbone="light").searching(
         exemplar_size=128,
         search_size=256,
         alignment="exact",
-        **({} if row.mask == "none" else {"follow": "mask", "mask_threshold": 0.5}),
+        **({} if row.mask == "none" else {"follow": "mask", "mask_threshold": 0.35}),
     )
     for row in _ROWS
     if row.backbone == "resnet50"
@@ -190,16 +191,21 @@ PRESETS: dict[str, dict[str, float]] = {
 }
 
 
-def parse_setting(text: str) -> tuple[str, float | int | bool]:
-    """A search setting as `NAME=VALUE`, both as they are written; of the settings that are numbers.
+def parse_setting(text: str) -> tuple[str, float | int | bool | str]:
+    """A search setting as `NAME=VALUE`, both as they are written; of the settings that are numbers or words.
 
-    >>> parse_setting("lr=0.25")
-    ('lr', 0.25)
+    >>> parse_setting("lr=0.25"), parse_setting("alignment=exact")
+    (('lr', 0.25), ('alignment', 'exact'))
     """
     name, _, value = text.partition("=")
-    kinds = {f.name: type(f.default) for f in fields(SearchSettings) if isinstance(f.default, (bool, int, float))}
+    kinds = {f.name: type(f.default) for f in fields(SearchSettings) if isinstance(f.default, (bool, int, float, str))}
     if name not in kinds:
-        raise InputError(f"{text!r}: no number among the search settings is called {name!r}; try {', '.join(kinds)}.")
+        raise InputError(f"{text!r}: no search setting that takes a value is called {name!r}; try {', '.join(kinds)}.")
+    if kinds[name] is str:
+        words = get_args(get_type_hints(SearchSettings)[name])
+        if value not in words:
+            raise InputError(f"{text!r}: {name} takes {' or '.join(words)}.")
+        return name, value
     try:
         return name, kinds[name](float(value))
     except ValueError:

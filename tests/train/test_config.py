@@ -72,11 +72,12 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
 
 
 def test_values_take_the_type_of_their_field(tmp_path: Path) -> None:
-    clips = "[data.clips]\nwindow = [1, 2.5]\nweights = { a = 2 }\n"
+    clips = "[data.clips]\nwindow = [1, 2.5]\nweights = { a = 2 }\n[search]\nfollow = 'box'\npatience = 2\n"
     c = read(tmp_path, f"threads = 2\n{LEAST}{clips}[optim]\nlr = 1\nteacher = [0.5, 0]")
     assert c.threads == 2
     assert c.data.clips.window == (1.0, 2.5)
     assert c.data.clips.weights == {"a": 2.0}
+    assert c.search == {"follow": "box", "patience": 2}
     assert isinstance(c.optim.lr, float)
     assert c.optim.teacher == (0.5, 0.0)
 

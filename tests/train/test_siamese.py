@@ -26,6 +26,7 @@ from siammask.train.clips import ClipSettings
 from siammask.train.config import DataConfig, OptimConfig, SiameseConfig, TrainConfig
 from siammask.train.pairs import PairGrid, Pairs, PairSettings
 from siammask.train.pool import Pool
+from siammask.train.siamese_losses import SiameseWeights
 from siammask.variants import variant
 
 TWINS = ("siamfc_light", "siamrpn_light", "siammask_2b_light", "siammask_base_light", "siammask_light")
@@ -159,6 +160,17 @@ def test_the_refinement_stage_trains_only_masks() -> None:
     assert learning == {"mask", "refine"}
     assert not network.score.head[1].training
     assert network.mask.conv_search[1].training
+
+
+def test_without_a_mask_loss_only_score_and_box_learn_and_are_tracked(pool: Pool) -> None:
+    c = replace(config("siammask_light"), siamese=SiameseConfig(weights=SiameseWeights(mask=0.0)))
+    network = network_of("siammask_light")
+    siamese.groups(network, c)
+    made = siamese.step(network.train(), batch_of(pool, "siammask_light"), c, 0)
+    assert set(made.parts) == {"score", "box"}
+    learning = {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad}
+    assert learning == {"neck", "score", "box"}
+    assert siamese.engine(network, c, "cpu").variant.mask == "none"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class TrainConfig:
     device: str = "cpu"
     save_every: int = 100
     validate_every: int = 300
-    search: dict[str, float] = field(default_factory=dict)  # settings of the tracker that validates, where changed
+    search: dict[str, float | str] = field(default_factory=dict)  # what the validating tracker changes
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     siamese: SiameseConfig = field(default_factory=SiameseConfig)
@@ -165,7 +165,8 @@ def _make(kind: Any, value: Any, where: str) -> Any:
     if origin is dict:
         return {str(k): _make(typing.get_args(kind)[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is types.UnionType:
-        kind = next(k for k in typing.get_args(kind) if k is not type(None))
+        kinds = [k for k in typing.get_args(kind) if k is not type(None)]
+        kind = next((k for k in kinds if isinstance(value, k)), kinds[0])
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

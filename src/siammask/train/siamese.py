@@ -46,7 +46,7 @@ def step(network: Siamese, batch: Batch, c: TrainConfig, number: int) -> Steps:
     if "delta" in seen:
         found["box"] = box_loss(seen["delta"], batch["delta"], batch["weight"], smooth=c.siamese.smooth)
     parts: dict[str, float] = {}
-    if "correlation" in seen:
+    if draws(c):
         exact = row.search.alignment == "exact"
         if bool((batch["at"] >= 0).any()):
             drawn, truth = masks(network, seen, batch, row.backbone, c.data.pairs.search_size or row.search.search_size)
@@ -86,6 +86,11 @@ def windows(features: Tensor, which: Tensor, top: Tensor, left: Tensor, size: in
     return (cut * inside[..., None]).permute(0, 3, 1, 2)
 
 
+def draws(c: TrainConfig) -> bool:
+    """Whether masks are taught: the variant has a mask branch, and its loss counts."""
+    return variant(c.variant).mask != "none" and c.siamese.weights.mask > 0
+
+
 def settle(network: Siamese, c: TrainConfig, number: int) -> None:
     """What does not learn at this step counts no statistics either."""
     for parameter in late(network, c):
@@ -112,6 +117,8 @@ def groups(network: Siamese, c: TrainConfig) -> list[dict[str, Any]]:
     network.requires_grad_(False)
     parts = ("mask.", "refine.") if c.siamese.stage == "refine" else ("neck.", "score.", "box.", "mask.", "refine.")
     unused = ("mask.head.",) if network.refine is not None else ()  # it decodes vectors, which are refined instead
+    if not draws(c):
+        unused = ("mask.", "refine.")
     named = network.named_parameters()
     head = [p for name, p in named if name.startswith(parts) and not name.startswith(unused)]
     for parameter in (*head, *late(network, c)):
@@ -126,14 +133,15 @@ def batches(c: TrainConfig, network: Siamese, start: int, device: torch.device) 
     """Batches on `device`; on the CPU those of a light variant hold features of the frozen part of its backbone."""
     row = variant(c.variant)
     data = pool.build(Path(c.data.root), Path(c.data.cache), c.data.sources, c.data.validation)
-    settings = c.data.pairs if row.mask != "none" else replace(c.data.pairs, rows=0)
+    settings = c.data.pairs if draws(c) else replace(c.data.pairs, rows=0)
     size = settings.search_size or row.search.search_size
     grid = PairGrid(row.search, size, cells(network, row.search.exemplar_size, size), row.locate == "rpn")
     frozen = None
     if isinstance(network.backbone, LightTop) and device.type == "cpu":
         end = c.optim.train_from if late(network, c) else len(network.backbone.light.blocks)
         frozen = Frozen(copy.deepcopy(network.backbone.light).eval(), end)
-    pairs = Pairs(data, c.data.clips, settings, grid, c.optim.batch, c.seed, start, frozen, row.mask == "refined")
+    skips = draws(c) and row.mask == "refined"
+    pairs = Pairs(data, c.data.clips, settings, grid, c.optim.batch, c.seed, start, frozen, skips)
     workers = c.data.workers
     loader = DataLoader(pairs, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
     return ({name: value.to(device) for name, value in batch.items()} for batch in loader)
@@ -193,8 +201,9 @@ def resnet50(given: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tens
 
 
 def engine(network: Siamese, c: TrainConfig, device: str) -> SiameseEngine:
-    """The network as it tracks."""
-    return SiameseEngine(TorchGraphs(siamese.graphs(network), "f32", device=device), variant(c.variant))
+    """The network as it tracks; it draws nothing where it was taught no masks."""
+    row = variant(c.variant) if draws(c) else replace(variant(c.variant), mask="none")
+    return SiameseEngine(TorchGraphs(siamese.graphs(network), "f32", device=device), row)
 
 
 def _crops(batch: Batch, name: str) -> Any:

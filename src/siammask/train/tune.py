@@ -23,7 +23,7 @@ from siammask.train import config
 from siammask.train.loop import harder_sequences, validate, validation_sequences
 from siammask.variants import parse_setting, variant
 
-Settings = dict[str, float | int | bool]
+Settings = dict[str, float | int | bool | str]
 
 
 def main(arguments: list[str]) -> None:
