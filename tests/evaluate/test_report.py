@@ -12,7 +12,7 @@ from rich.console import Console
 
 from siammask.errors import InputError, MediaError
 from siammask.evaluate.protocols import helped, one_pass
-from siammask.evaluate.report import Spread, evaluate_folder, evaluate_sequences, versions
+from siammask.evaluate.report import Spread, evaluate_folder, evaluate_sequences, growth, versions
 from siammask.evaluate.sequences import find_sequences
 from siammask.geometry import Box, RotatedBox, check_box
 from siammask.tracker import Tracker, TrackResult
@@ -169,3 +169,14 @@ def test_the_place_given_is_where_the_search_goes(folder):
     assert true.box == sequence.box(4)
     assert (true.last is not None, true.first is state.first) == (True, True)
     assert helped(tracker, state, sequence, 0, "state") is state  # not seen there
+
+
+def test_growth_is_the_change_of_size_where_boxes_meet():
+    truth = np.array([[10, 10, 20, 40], [10, 10, 20, 40], [10, 10, 20, 40], [0, 0, 0, 0]], np.float64)
+    larger = truth * (1, 1, 1.21, 1)
+    assert growth(truth, larger) == pytest.approx(np.log(1.1))
+    assert growth(truth, truth * (1, 1, 1, 0.81)) == pytest.approx(np.log(0.9))
+    far = truth + np.array((500, 0, 0, 0))
+    assert growth(truth, far) is None
+    far[:1] = larger[:1]
+    assert growth(truth, far) == pytest.approx(np.log(1.1))

@@ -17,6 +17,7 @@ from rich.table import Table
 from siammask import __version__
 from siammask.engines import cpu_features
 from siammask.errors import InputError
+from siammask.evaluate.overlap import box_iou
 from siammask.evaluate.protocols import (
     Given,
     OnePassScores,
@@ -63,6 +64,7 @@ class SequenceReport:
     region: Statistics | None  # J; None without true masks
     contour: Statistics | None  # F
     boxes: OnePassScores
+    growth: float | None  # median of log(size / true size) after the first frame; None where no box meets its true one
     ms: Spread | None  # of every frame but the first; None where there is only one
 
 
@@ -91,6 +93,9 @@ class Report:
             figures["J&F"] = (figures["J"] + figures["F"]) / 2
         for name in OnePassScores.__slots__:
             figures[name] = float(np.mean([getattr(s.boxes, name) for s in self.sequences]))
+        grown = [s.growth for s in self.sequences if s.growth is not None]
+        if grown:
+            figures["growth"] = float(np.mean(grown))
         return figures
 
     def to_json(self) -> dict[str, Any]:
@@ -183,14 +188,27 @@ def evaluate_sequences(
 
 def score(sequence: Sequence, trajectory: Trajectory) -> SequenceReport:
     """What a trajectory is worth against the truth of its sequence."""
+    truth = sequence.boxes[trajectory.first :]
     return SequenceReport(
         sequence.name,
         len(trajectory.boxes),
         None if trajectory.region is None else davis(trajectory.region),
         None if trajectory.contour is None else davis(trajectory.contour),
-        one_pass_scores(sequence.boxes[trajectory.first :], trajectory.boxes),
+        one_pass_scores(truth, trajectory.boxes),
+        growth(truth[1:], trajectory.boxes[1:]),
         Spread.of(trajectory.ms[1:]),
     )
+
+
+def growth(truth: np.ndarray, predicted: np.ndarray) -> float | None:
+    """Median of log(size / true size), size = sqrt(w h), of the boxes (N, 4) that overlap the true ones at all.
+
+    Given the last true place, this is what a tracker swells or shrinks by in one step; None where nothing overlaps.
+    """
+    meets = box_iou(truth, predicted) > 0
+    if not meets.any():
+        return None
+    return float(np.median(np.log(predicted[meets, 2:] / truth[meets, 2:]).sum(axis=1) / 2))
 
 
 def versions(engine: str) -> dict[str, str]:
