@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from siammask import regions
+from siammask import boxes, regions
 from siammask.errors import InputError
 from siammask.geometry import Box, Patch
 
@@ -45,6 +45,35 @@ def test_the_largest_part_is_taken() -> None:
     mask[10:60, 10:60] = mask[100:120, 100:120] = True
     patch = patch_of(mask)
     assert regions.polygon_of(patch, 0.5, SIZE, BOX).max() == 59.5
+
+
+def test_mask_polygon_and_boxes_share_one_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows: list[Patch] = []
+    window = Patch.window
+    monkeypatch.setattr(Patch, "window", lambda patch, *size: windows.append(patch) or window(patch, *size))
+    patch = Patch(np.ones((8, 8), np.float32), BOX)
+    mask = regions.mask_of(patch, 0.5, SIZE, BOX)
+    regions.polygon_of(patch, 0.5, SIZE, BOX)
+    boxes.rotated_box_of(patch, 0.5, SIZE, BOX)
+    assert len(windows) == 1
+    before = mask.sum()
+    mask[:] = False  # the caller's own
+    assert regions.mask_of(patch, 0.5, SIZE, BOX).sum() == before > 0
+    regions.drawn(patch, 0.6, SIZE)
+    assert len(windows) == 2
+    with pytest.raises(ValueError, match="read-only"):
+        regions.drawn(patch, 0.5, SIZE)[2][:] = False
+
+
+@given(arrays.arrays(np.bool_, (20, 30), elements=st.booleans(), fill=st.just(False)))
+def test_corners_of_an_outline_are_enough_for_its_box(mask: np.ndarray) -> None:
+    whole, corners = regions.largest_contour(mask), regions.largest_contour(mask, corners=True)
+    if whole is None or corners is None:
+        assert whole is corners
+        return
+    assert len(corners) <= len(whole)
+    one, other = boxes.smallest_box(whole), boxes.smallest_box(corners)
+    assert one.w * one.h == pytest.approx(other.w * other.h, rel=1e-4)
 
 
 def test_a_patch_outside_the_frame_is_empty() -> None:

@@ -125,7 +125,7 @@ def _fitted(mask: Mask, strategy: Strategy, alignment: Alignment = "exact", leas
     if strategy == "min_max":
         box: RotatedBox | None = RotatedBox(w / 2, h / 2, float(w), float(h), 0.0)
     elif strategy == "mbr":
-        contour = largest_contour(part)
+        contour = largest_contour(part, corners=True)
         box = None if contour is None or cv2.contourArea(contour) <= least else smallest_box(contour, alignment)
     elif strategy == "ellipse":
         box = _ellipse(part)

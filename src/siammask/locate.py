@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Float = NDArray[np.float64]
 Int32 = NDArray[np.int32]
+UInt16 = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +164,9 @@ def choose_part(
     behind an occluder.
     """
     binary = (patch.values > s.mask_threshold).view(np.uint8)
-    count, drawn, boxes, _ = cv2.connectedComponentsWithStats(binary, connectivity=8)
-    labels, stats = cast(Int32, drawn), cast(Int32, boxes)  # stats: x, y, w, h, area of each part
+    # labels of 16 bits take half the time of wider ones; stats: x, y, w, h, area of each part
+    count, drawn, boxes, _ = cv2.connectedComponentsWithStats(binary, connectivity=8, ltype=cv2.CV_16U)
+    labels, stats = cast(UInt16, drawn), cast(Int32, boxes)
     if count < 2:
         return None
     if count == 2:
@@ -220,7 +222,7 @@ def _union(stats: Int32) -> Int32:
     return np.concatenate((first, (stats[:, :2] + stats[:, 2:4]).max(axis=0) - first))
 
 
-def _label_at(labels: Int32, place: Box, point: tuple[float, float]) -> int:
+def _label_at(labels: UInt16, place: Box, point: tuple[float, float]) -> int:
     """Label of the cell that holds `point`; 0 outside."""
     rows, columns = labels.shape
     col, row = math.floor((point[0] - place.x) * columns / place.w), math.floor((point[1] - place.y) * rows / place.h)

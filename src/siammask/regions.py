@@ -7,6 +7,7 @@ bare pixel indices, as the released code does.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import cast
 
 import cv2
@@ -42,9 +43,13 @@ def polygon_of(patch: Patch | None, threshold: float, size: tuple[int, int], box
     return contour.astype(np.float32) + np.float32(shift)
 
 
-def largest_contour(mask: Mask | UInt8) -> Contour | None:
-    """(N, 2) int32 pixel indices x, y: outline of the part of (H, W) with the largest outline area; None if empty."""
-    contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+def largest_contour(mask: Mask | UInt8, corners: bool = False) -> Contour | None:
+    """(N, 2) int32 pixel indices x, y: outline of the part of (H, W) with the largest outline area; None if empty.
+
+    All pixels of the outline, or only its `corners`: the ends of its straight runs.
+    """
+    points = cv2.CHAIN_APPROX_SIMPLE if corners else cv2.CHAIN_APPROX_NONE
+    contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, points)
     if not contours:
         return None
     best = contours[0] if len(contours) == 1 else max(contours, key=cv2.contourArea)
@@ -70,13 +75,14 @@ def from_run_lengths(runs: list[int], width: int, height: int) -> Mask:
     return np.repeat(values, runs).reshape(height, width)
 
 
+@lru_cache(maxsize=16)  # a result's rotated box, mask and polygon are all made of this; so they are for many targets
 def drawn(patch: Patch, threshold: float, size: tuple[int, int]) -> tuple[int, int, Mask]:
-    """Left, top and (h, w) bool of a part of the frame that holds all that is above `threshold`."""
+    """Left, top and (h, w) bool, read-only, of a part of the frame that holds all that is above `threshold`."""
     part = patch.above(threshold)
-    if part is None:
-        return 0, 0, np.zeros((0, 0), np.bool_)
-    x0, y0, values = part.window(*size)
-    return x0, y0, values > threshold
+    x0, y0, values = (0, 0, np.zeros((0, 0), np.float32)) if part is None else part.window(*size)
+    mask: Mask = values > threshold
+    mask.setflags(write=False)
+    return x0, y0, mask
 
 
 def _patch_contour(patch: Patch, threshold: float, size: tuple[int, int]) -> Contour | None:

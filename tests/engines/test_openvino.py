@@ -120,5 +120,19 @@ subprocess.run(["true"])
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
+def test_only_what_runs_a_network_is_imported():
+    """OpenVINO's converter, and with it a client of the network, comes when it is asked for."""
+    code = """
+import sys, siammask
+siammask.load(threads=1)
+print([name for name in ("openvino.tools.ovc", "openvino_telemetry", "urllib.request", "av", "rich", "typer", "torch")
+       if name in sys.modules])
+import openvino
+print(openvino.convert_model.__name__, hasattr(openvino, "no_such_thing"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=_environment())
+    assert (done.returncode, done.stdout) == (0, "[]\nconvert_model False\n"), done.stderr
+
+
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(siammask.__file__).parents[1])}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,42 @@ from siammask.errors import InputError
 from siammask.geometry import Box, Float32, Patch, UInt8
 from siammask.variants import Shape, Variant
 
-Memory = Mapping[str, np.ndarray]  # key, value, mask, kernel; batch of one
-
 _FEATURES = ("feat", "key", "low")  # of a search, what a memory is made of
+
+
+@dataclass(slots=True, eq=False)
+class Memory(Mapping[str, np.ndarray]):
+    """What is remembered of one crop, by name; made when it is first looked at.
+
+    So what several targets remember of a frame is made in one call: at the next search for them all.
+    """
+
+    graphs: Graphs
+    shape: Shape
+    seen: Mapping[str, np.ndarray]  # what the search that is remembered gave
+    drawing: Float32  # (m, m) in [0, 1]
+    drawn: bool  # False: it is only a filled box
+    made: Mapping[str, np.ndarray] | None = None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if self.made is None:
+            make([self])
+        return self.made[name]  # type: ignore[index]  # it is made by now
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shape.memory)
+
+    def __len__(self) -> int:
+        return len(self.shape.memory)
+
+
+def make(memories: Sequence[Memory]) -> None:
+    """Make memories of one engine's searches, all in one call; what they are made of is let go."""
+    inputs = {name: batched([memory.seen[name][0] for memory in memories]) for name in _FEATURES}
+    inputs["mask"] = batched([np.asarray(memory.drawing, np.float32) for memory in memories])
+    inputs["drawn"] = np.array([memory.drawn for memory in memories], np.float32)
+    for memory, made in zip(memories, unbatched(memories[0].graphs.run("memorise", inputs)), strict=True):
+        memory.made, memory.seen = {name: made[f"memory_{name}"][0] for name in memory}, {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +75,7 @@ class GuidedResponse:
         return Patch(np.asarray(self.out["mask"][0]), Box(side / 2, side / 2, side, side))
 
     def remember(self, patch: Patch) -> Memory:
-        return _memorise(self.graphs, self.shape, self.out, patch.values, drawn=True)
+        return Memory(self.graphs, self.shape, self.out, patch.values, drawn=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +99,7 @@ class GuidedEngine:
             raise InputError("A guided model remembers a crop together with a mask; give one, or a filled box.")
         nothing = {name: np.zeros(shape, np.float32) for name, shape in self.variant.shape.memory.items()}
         (seen,) = self.search_many((Search((nothing, nothing), pixels, np.zeros(mask.shape, np.float32)),))
-        return _memorise(self.graphs, self.variant.shape, seen.out, mask, drawn)
+        return Memory(self.graphs, self.variant.shape, seen.out, mask, drawn)
 
     def search(self, memory: tuple[Memory, ...], pixels: UInt8, guide: Float32 | None) -> GuidedResponse:
         return self.search_many((Search(memory, pixels, guide),))[0]
@@ -76,16 +109,12 @@ class GuidedEngine:
         if len(guides) < len(searches):
             raise InputError("A guided model searches with the last mask; give an empty one where there is none.")
         shape = self.variant.shape
+        memories = {id(memory): memory for search in searches for memory in search.memory}.values()
+        if waiting := [memory for memory in memories if isinstance(memory, Memory) and memory.made is None]:
+            make(waiting)
         inputs = {"pixels": batched([search.pixels for search in searches]), "guide": batched(guides)}
         for i, which in enumerate(("first", "last")):
             for name in shape.memory:
                 inputs[f"{which}_{name}"] = batched([search.memory[i][name] for search in searches])
         out = self.graphs.run("search", inputs)
         return tuple(GuidedResponse(self.graphs, shape, one) for one in unbatched(out))
-
-
-def _memorise(graphs: Graphs, shape: Shape, out: Mapping[str, np.ndarray], mask: Float32, drawn: bool) -> Memory:
-    inputs = {name: out[name] for name in _FEATURES}
-    inputs |= {"mask": np.asarray(mask, np.float32)[None], "drawn": np.array([float(drawn)], np.float32)}
-    made = graphs.run("memorise", inputs)
-    return {name: made[f"memory_{name}"][0] for name in shape.memory}

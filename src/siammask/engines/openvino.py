@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,30 @@ import numpy as np
 from siammask.engines.base import Precision
 from siammask.errors import MissingExtra, WeightsError
 
+# OpenVINO imports its model converter with itself where it finds one, and that a telemetry client: more than half of
+# what the import takes. Running a network needs neither; who asks for the converter gets it then.
+_CONVERTER = "openvino.tools.ovc"
+_alone = "openvino" not in sys.modules
 try:
+    if _alone:
+        sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # Python's way to say that a module is not there
     import openvino as ov
 except ImportError:
     raise MissingExtra("Engine 'openvino'", "openvino") from None
+finally:
+    if _alone:
+        del sys.modules[_CONVERTER]
+
+
+def _converter(name: str) -> Any:
+    """`openvino.convert_model`, when it is first asked for."""
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    return importlib.import_module(_CONVERTER).convert_model
+
+
+if _alone:
+    ov.__getattr__ = _converter
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -57,7 +79,7 @@ class OpenVinoGraphs:
     ) -> None:
         self._precision = precision
         self._models = dict(models)
-        self._most = max(2, threads or os.cpu_count() or 2)  # more crops at a time than threads only leave the cache
+        self._most = 2 * (threads or os.cpu_count() or 1)  # more crops at a time only leave the cache
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,  # never the runtime's default, which is bf16 where the CPU has it
             "PERFORMANCE_HINT": "LATENCY",
