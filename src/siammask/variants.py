@@ -154,7 +154,7 @@ _ROWS = (
     _guided("guided", Shape(), "this project; SiamMask with the last mask and a memory of frames as inputs"),
     _guided(
         "guided_small",
-        Shape(crop=176, blocks=9, residuals=1, lean=True),
+        Shape(crop=160, blocks=9, residuals=1, lean=True),
         "this project; a small sister of the default",
     ),
     Variant("siammask", "resnet50", "rpn", "refined", SearchSettings(), "SiamMask, three branches, refined"),
