@@ -70,7 +70,7 @@ def _tint(out: UInt8, mask: NDArray[np.bool_], colour: tuple[int, int, int], opa
     x, y, w, h = (int(v) for v in around.xywh)
     part, inside = out[y : y + h, x : x + w], np.asarray(mask[y : y + h, x : x + w], bool).astype(np.uint8)
     flat = np.empty_like(part)
-    flat[:] = colour
+    cv2.rectangle(flat, (0, 0), (w, h), colour, cv2.FILLED)  # numpy takes far longer
     cv2.copyTo(cv2.addWeighted(part, 1 - opacity, flat, opacity, 0), inside, part)
     contours, _ = cv2.findContours(inside, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_TC89_L1, offset=(x, y))
     cv2.drawContours(out, contours, -1, _towards_white(colour, 0.35), thick, cv2.LINE_AA)
