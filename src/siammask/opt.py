@@ -26,9 +26,9 @@ ALPHA = 2.7  # VOT2016: what a pixel of the object left out costs, in pixels of 
 COARSE = 32  # cells along the mask's longer side, where all angles are tried
 ANGLES = 16  # of them, over a quarter turn; upright is among them
 BAND = 2  # rows of the coarse grid; the densest of them are one place to begin at
-FINE = 96  # cells along the mask's longer side, at most, that the boxes are compared on
+FINE = 144  # cells along the mask's longer side, at most, that the boxes are compared on
 STARTS = 4  # boxes that climb
-ROUNDS = 16
+ROUNDS = 14
 POINTS = 96  # looked at under each side
 GROW, SHRINK = 1.2, 0.5  # a step in the same direction as the last one, and a step back
 
@@ -71,15 +71,18 @@ def cheapest_box(mask: Mask, alpha: float = ALPHA) -> RotatedBox:
     boxes[:, 4] = np.degrees(boxes[:, 4])
     small = boxes / [cell, cell, cell, cell, 1]
     gains = (1 + alpha) * _covered(small, _Sums.of(shares)) - small[:, 2] * small[:, 3]
-    cx, cy, w, h, angle = boxes[np.argmax(gains)].tolist()
+    best = int(np.argmax(gains)) if gains.max() > 0 else -1  # of dots so far apart that no box is worth it: around all
+    cx, cy, w, h, angle = boxes[best].tolist()
     return RotatedBox(cx, cy, w, h, angle)
 
 
 def _upright(boxes: Float, size: tuple[int, ...]) -> Float:
-    """Upright boxes with sides between pixels beside boxes (B, 5), and the one around all: where the cost has kinks."""
-    low, high = np.rint(boxes[:, :2] - boxes[:, 2:4] / 2), np.rint(boxes[:, :2] + boxes[:, 2:4] / 2)
-    low, high = np.vstack((low, (0, 0))), np.vstack((high, size[::-1]))
-    return np.concatenate(((low + high) / 2, high - low, np.zeros((len(low), 1))), 1)
+    """Upright boxes with sides between pixels, where the cost has kinks: beside the least turned one, around all."""
+    x, y, w, h, _ = boxes[np.argmin(np.abs(boxes[:, 4]))]
+    whole = np.array(size[::-1], np.float64)
+    low = np.minimum(np.maximum(np.rint((x - w / 2, y - h / 2)), 0), whole - 1)
+    high = np.minimum(np.maximum(np.rint((x + w / 2, y + h / 2)), low + 1), whole)
+    return np.array([(*(low + high) / 2, *(high - low), 0.0), (*whole / 2, *whole, 0.0)])
 
 
 def _shares(mask: Mask, cell: int) -> Float32:
