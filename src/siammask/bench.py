@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -49,6 +49,7 @@ NANO = ("nanotrack_v2_backbone.onnx", "nanotrack_v2_head.onnx")
 # Stages of a frame in their order; "remember" is a guided model's memory encoder, "paste" the mask at frame size.
 STAGES = ("read", "crop", "network", "locate", "refine", "remember", "paste", "box", "draw", "write")
 _STAGE_OF = {"memorise": "remember", "refine": "refine", "vector": "refine"}  # by graph; the others are the network
+LONG = 250  # frames of the file that is tracked into a file: ten seconds
 # What runs in one thread each when a file is tracked; see siammask.run.
 _THREADS = (("read",), STAGES[1:8], ("draw",), ("write",))
 
@@ -330,6 +331,9 @@ class _Timed:
 def profile(row: Contestant, clip: Clip, most: int) -> dict[str, Any]:
     """Milliseconds of a frame by stage, one after another, over at most `most` frames; then a file into a file.
 
+    That file is the frames forth and back until they are LONG, so that beginning and ending do not weigh more than in
+    a clip as people have them.
+
     "read" decodes H.264, as "write" encodes. "locate" is what is left of a step: choosing the place, drawing the last
     mask into the next crop, second looks. "outside" is crop, locate, paste and box: not in the network's graphs.
     """
@@ -344,12 +348,13 @@ def profile(row: Contestant, clip: Clip, most: int) -> dict[str, Any]:
     stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "clip.mp4"
+        frames = clip.frames[: most + 1]
         with VideoWriter(video) as writer:
-            for index, frame in enumerate(clip.frames[: most + 1]):
+            for index, frame in enumerate(islice(cycle(frames + frames[-2:0:-1]), max(LONG, len(frames)))):
                 writer.write(frame, index / 25)
         decoded, state = iter(open_source(video)), None
         with VideoWriter(Path(folder) / "painted.mp4") as writer:
-            for index, frame in enumerate(clip.frames[: most + 1]):
+            for index, frame in enumerate(frames):
                 begin = perf_counter()
                 read = next(decoded, None)
                 clock = [begin, perf_counter()]
@@ -364,7 +369,8 @@ def profile(row: Contestant, clip: Clip, most: int) -> dict[str, Any]:
                 clock.append(perf_counter())
                 mask = result.mask
                 clock.append(perf_counter())
-                rotated = rotated_box_of(result.patch, result.threshold, result.size, result.box)  # once more
+                again = result.patch and replace(result.patch)  # the box once more, and with it what the mask is made of
+                rotated = rotated_box_of(again, result.threshold, result.size, result.box)
                 clock.append(perf_counter())
                 painted = paint(frame, mask, box=result.box, rotated=rotated, label=f"1  {result.score:.2f}")
                 clock.append(perf_counter())
