@@ -391,8 +391,8 @@ def _vertex(line: Float, i: int) -> float:
 
 
 def _argmax(score: Float | Float32) -> tuple[int, int]:
-    row, col = np.unravel_index(np.argmax(score), score.shape)
-    return int(row), int(col)
+    col, row = cv2.minMaxLoc(score)[3]
+    return row, col
 
 
 @lru_cache(maxsize=16)

@@ -53,7 +53,7 @@ class VideoWriter:
             if width % 2 or height % 2:
                 pixels = cv2.copyMakeBorder(pixels, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)  # type: ignore[assignment]
             # the encoder's own form; FFmpeg would take five times as long to bring it there
-            frame = av.VideoFrame.from_ndarray(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2YUV_I420)), "yuv420p")
+            frame = av.VideoFrame.from_ndarray(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2YUV_I420), np.uint8), "yuv420p")
             frame.time_base = Fraction(1, _CLOCK)
             frame.pts = self._last = max(self._last + 1, round((time - self._origin) * _CLOCK))
             self._container.mux(self._stream.encode(frame))
