@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -12,7 +14,7 @@ pytest.importorskip("torch", reason="the network is made with torch")
 from lively import guided_network
 
 from siammask import demo
-from siammask.engines.base import Search
+from siammask.engines.base import Graphs, Search
 from siammask.engines.guided import GuidedEngine, GuidedResponse
 from siammask.engines.openvino import OpenVinoGraphs
 from siammask.engines.torch import TorchGraphs
@@ -119,6 +121,35 @@ def test_searches_of_several_targets_are_those_of_each(engine: GuidedEngine) -> 
         assert found.confidence == pytest.approx(alone.confidence, abs=1e-4)
         for name, value in found.remember(found.mask(0, 0)).items():
             np.testing.assert_allclose(value, alone.remember(found.mask(0, 0))[name], atol=1e-3, err_msg=name)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Graphs that note what they are asked to run, and for how many at once."""
+
+    graphs: Graphs
+    asked: list[tuple[str, int]]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.graphs, name)
+
+    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.asked.append((graph, len(next(iter(inputs.values())))))
+        return self.graphs.run(graph, inputs)
+
+
+def test_memories_of_several_targets_are_made_in_one_call(engines: dict[str, GuidedEngine]) -> None:
+    """At the next search, each once however many share it, and like those that are made alone."""
+    graphs = Counted(engines["torch"].graphs, [])
+    engine = replace(engines["torch"], graphs=graphs)
+    one, other = engine.embed(crop(), mask(), drawn=True), engine.embed(crop(40), mask(40), drawn=False)
+    assert graphs.asked == [("search", 1)] * 2
+    engine.search_many([Search((one, other), crop(), mask()), Search((one, one), crop(), mask())])
+    assert graphs.asked[2:] == [("memorise", 2), ("search", 2)]
+    engine.search((one, other), crop(), mask())
+    assert graphs.asked[4:] == [("search", 1)]
+    for name, value in engines["torch"].embed(crop(40), mask(40), drawn=False).items():
+        np.testing.assert_allclose(other[name], value, atol=1e-3, err_msg=name)
 
 
 def test_targets_share_an_engine(engine: GuidedEngine) -> None:
