@@ -369,7 +369,7 @@ def profile(row: Contestant, clip: Clip, most: int) -> dict[str, Any]:
                 clock.append(perf_counter())
                 mask = result.mask
                 clock.append(perf_counter())
-                again = result.patch and replace(result.patch)  # the box once more, and with it what the mask is made of
+                again = result.patch and replace(result.patch)  # not yet drawn: what the box, and the mask, are made of
                 rotated = rotated_box_of(again, result.threshold, result.size, result.box)
                 clock.append(perf_counter())
                 painted = paint(frame, mask, box=result.box, rotated=rotated, label=f"1  {result.score:.2f}")
