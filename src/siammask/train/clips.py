@@ -568,7 +568,7 @@ def _box_of_layers(layers: tuple[Layer, ...], frame: int) -> Boxed | None:
     if not found:
         return None
     corners = np.array(found)
-    left, top, right, bottom = *corners[:, :2].min(0).tolist(), *corners[:, 2:].max(0).tolist()
+    (left, top), (right, bottom) = corners[:, :2].min(0).tolist(), corners[:, 2:].max(0).tolist()
     return left, top, right - left, bottom - top
 
 
@@ -586,7 +586,9 @@ def render(pool: Pool, p: Plan) -> Rendered | None:
     after = _drawn(pool, p, A) if p.drift else a_mask
     rest = [draw(pool, p, frame, p.crops[frame]) for frame in (B, C)]
     masks = (first_mask, a_mask, *(mask for _, mask in rest))
-    small = [cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in masks]
+    *small, small_before, small_after = (
+        cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in (*masks, before, after)
+    )
     filled = np.zeros((CROP, CROP), np.uint8)
     error = np.array(p.box_error) * np.array([box[2] - box[0], box[3] - box[1]] * 2)
     x0, y0, x1, y1 = np.clip(np.array(box) + error, 0, CROP).round().astype(int)
@@ -594,7 +596,8 @@ def render(pool: Pool, p: Plan) -> Rendered | None:
     return Rendered(
         np.stack([first, a, *(pixels for pixels, _ in rest)]),
         np.stack(small),
-        *(cv2.resize(m, (MASK, MASK), interpolation=cv2.INTER_AREA) for m in (before, after)),
+        small_before,
+        small_after,
         np.array([p.crops[i] for i in SHOWN], np.float32),
         cv2.resize(filled, (MASK, MASK), interpolation=cv2.INTER_AREA),
         p.start,

@@ -185,12 +185,14 @@ def pack(plans: Sequence[Plan], given: Sequence[Guides]) -> Packed:
     coloured = len(views)
     drawn: dict[int, list[list[int]]] = {P: [], A: []}
     for p in plans:
-        for frame, rows in drawn.items():
+        for frame, pairs in drawn.items():
             if frame == A and not p.drift:
-                rows.append([-1, -1])
+                pairs.append([-1, -1])
                 continue
-            at = [alpha(see(one, frame, p.crops[A], None), one, one.target, one.cut(frame)) for one in drawn_layers(p)]
-            rows.append((at * 2)[:2])
+            union = [
+                alpha(see(one, frame, p.crops[A], None), one, one.target, one.cut(frame)) for one in drawn_layers(p)
+            ]
+            pairs.append((union * 2)[:2])
     pictures, small, matrices, bends, fills, colours, factors = zip(*views, strict=True)
     forward = np.stack(matrices)
     turn = np.linalg.inv(forward[:, :, :2])

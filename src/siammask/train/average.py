@@ -1,0 +1,44 @@
+"""The mean of checkpoints of one network: weights of runs that went on from the same ones often lie in one basin.
+
+python -m siammask.train.average OUT.safetensors CHECKPOINT CHECKPOINT ...
+
+Wortsman et al., Model soups (ICML 2022).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from siammask.errors import WeightsError
+
+
+def average(out: Path, files: list[Path]) -> None:
+    """Write the mean of the tensors of `files`, with the last one's header and their names as `mean_of`.
+
+    Raises WeightsError for a missing file, and where two are of different networks.
+    """
+    for file in files:
+        if not file.exists():
+            raise WeightsError(f"Checkpoint {file} is missing.")
+    states = [load_file(file) for file in files]
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
+    for file, shape in zip(files, shapes, strict=True):
+        if shape != shapes[0]:
+            raise WeightsError(f"{file} and {files[0]} are not of the same network; give checkpoints of one variant.")
+    with safe_open(files[-1], "pt") as last:
+        header: dict[str, str] = last.metadata() or {}
+    mean = {
+        name: torch.stack([s[name].float() for s in states]).mean(0).to(states[0][name].dtype) for name in states[0]
+    }
+    save_file(mean, out, metadata={**header, "validation": "{}", "mean_of": ", ".join(map(str, files))})
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        raise SystemExit(f"usage: python -m siammask.train.average OUT CHECKPOINT CHECKPOINT ...; got {sys.argv[1:]}")
+    average(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])
