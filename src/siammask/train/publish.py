@@ -77,7 +77,8 @@ def _card(header: dict[str, str]) -> str:
         f"# Weights of `{header['variant']}`",
         "",
         f"Commit `{_commit()}`; step {header['step']} of a run of {optim['steps']} "
-        f"(batch {optim['batch']}, seed {config['seed']}, started from {config['init']}).",
+        f"(batch {optim['batch']}, seed {config['seed']}, started from {config['init']})."
+        + (f" The mean of the weights of {header['mean_of']}." if "mean_of" in header else ""),
         "",
         "Validation (sequences held out of the pool, closed loop from the first true box, `siammask train`): "
         + (", ".join(f"{k} {v:.3f}" for k, v in figures.items()) or "none"),
