@@ -13,7 +13,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 OUT = HERE / "images" / "validation.svg"
-CHAIN = ("guided_head", "guided", "guided_tight", "guided_settle", "guided_firm")  # each began from the weights of the one before
+# each began from the weights of the one before
+CHAIN = ("guided_head", "guided", "guided_tight", "guided_settle", "guided_firm")
 FIGURES = {"J": "#1b6ca8", "F": "#c0561e", "AUC": "#3b8c3b"}
 WIDTH, HEIGHT, MARGIN = 720, 320, 46
 LOW, HIGH = 0.6, 0.9
