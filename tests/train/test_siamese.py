@@ -224,7 +224,7 @@ def test_where_a_run_cannot_begin() -> None:
 def test_from_clips_to_tracking(root: Path, tmp_path: Path) -> None:
     """Two steps, the closed loop on what was held out, published, and tracked with by the engine that ships."""
     data = DataConfig(
-        str(root), ("blobs", "stills"), str(tmp_path / "cache"), ("blobs/walk",), 0, pairs=PairSettings(rows=2)
+        str(root), ("blobs", "stills"), str(tmp_path / "cache"), ("blobs/walk",), workers=0, pairs=PairSettings(rows=2)
     )
     c = TrainConfig("siammask_light", str(tmp_path / "out"), data, init="random")
     loop.run(replace(c, optim=OptimConfig(steps=2, batch=2, warmup=1)), console=Console(file=io.StringIO()))
