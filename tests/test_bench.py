@@ -76,11 +76,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(siammask, "load", lambda name, **options: GUIDED)
 
 
-def test_rows_and_their_names(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_and_their_names(fake: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(cv2, "TrackerCSRT_create", raising=False)
     monkeypatch.setattr(cv2, "TrackerKCF_create", lambda: None, raising=False)
     setup = Setup(threads=(2, 1), targets=(1, 8), peers=("csrt", "kcf"))
-    rows, left_out = bench.contestants(setup)
+    rows, left_out = bench.contestants(setup, tmp_path)
     assert [row.name for row in rows] == [
         "guided fake f32, 2 threads",
         "guided fake f32 8 targets, 2 threads",
@@ -93,7 +93,7 @@ def test_rows_and_their_names(fake: None, monkeypatch: pytest.MonkeyPatch) -> No
     assert "has no TrackerCSRT" in left_out["csrt"]
 
 
-def test_rows_of_a_gpu_where_there_is_one(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_of_a_gpu_where_there_is_one(fake: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[dict[str, Any]] = []
 
     def load(name: str, **options: Any) -> Tracker:
@@ -101,15 +101,64 @@ def test_rows_of_a_gpu_where_there_is_one(fake: None, monkeypatch: pytest.Monkey
         return GUIDED
 
     monkeypatch.setattr(siammask, "load", load)
-    assert len(bench.contestants(Setup(threads=(2, 1)))[0]) == 2 + (0 if bench.gpu() is None else 2)
+    assert len(bench.contestants(Setup(threads=(2, 1)), tmp_path)[0]) == 2 + (0 if bench.gpu() is None else 2)
     asked.clear()
     monkeypatch.setattr(bench, "gpu", lambda: "a GPU")
-    rows, _ = bench.contestants(Setup(threads=(2, 1)))
+    rows, _ = bench.contestants(Setup(threads=(2, 1)), tmp_path)
     assert [row.name for row in rows[2:]] == ["guided torch f32 on CUDA"] * 2  # the fake's precision
     assert [(one["engine"], one["precision"], one["device"]) for one in asked[2:]] == [
         ("torch", "f32", "cuda"),
         ("torch", "f16", "cuda"),
     ]
+
+
+def test_rows_that_must_be_exported_first(fake: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A checkpoint gives torch itself and the engine its graphs; int8 is exported too; what is kept is taken again."""
+    certify = pytest.importorskip("siammask.network.certify", reason="exporting needs the extra 'train'")
+    file, asked, exported = tmp_path / "weights.safetensors", [], []
+    file.write_bytes(b"weights")
+
+    def load(name: str, **options: Any) -> Tracker:
+        asked.append((options["engine"], options["precision"], options["weights"]))
+        return replace(GUIDED, engine=Layered(VARIANT))
+
+    def export_model(name: str, to: str, kept: str, out: Path, given: Path | None, **rest: Any) -> None:
+        exported.append((name, to, kept, given))
+        out.mkdir(parents=True)
+        (out / weights.CERTIFICATE).write_text("{}")
+
+    monkeypatch.setattr(siammask, "load", load)
+    monkeypatch.setattr(certify, "export_model", export_model)
+    setup = Setup(eager=True, weights=file, precisions=("f32", "int8"), engines=("openvino", "onnxruntime"))
+    for _ in range(2):
+        rows, _ = bench.contestants(setup, tmp_path / "kept")
+    assert [row.name for row in rows] == [
+        "guided fake f32 eager, 2 threads",
+        "guided fake f32, 2 threads",
+        "guided fake int8+f32, 2 threads",
+        "guided fake f32, 2 threads",
+        "guided fake int8+f32, 2 threads",
+    ]
+    forms = [(to, kept) for to in ("openvino", "onnx") for kept in ("f32", "int8")]
+    assert exported == [("guided", *form, file) for form in forms]
+    assert asked[0] == ("torch", "f32", file)
+    folders = [tmp_path / "kept" / f"guided-{to}-{kept}-9a129038" for to, kept in forms]
+    expected = zip(("openvino",) * 2 + ("onnxruntime",) * 2, ("f32", None) * 2, folders, strict=True)
+    assert asked[1:5] == list(expected)
+    assert [row.weights for row in rows] == [file, *folders]
+
+
+def test_answers_are_held_against_the_first_row_in_f32() -> None:
+    rows = [Contestant(name, 2, bench.ours(GUIDED), GUIDED, int8=name == "int8") for name in ("int8", "a", "b")]
+    assert [bench.exact(rows, row) for row in rows] == [rows[1], None, rows[1]]
+    assert bench.exact(rows, Contestant("a peer", 2, bench.ours(GUIDED))) is None
+    found = bench.accuracy(rows[1], rows[0], WALK, 3)
+    assert found == {
+        "to": "a",
+        "mask_iou": {"mean": 1, "min": 1},
+        "mask": {"mean": 0, "max": 0},
+        "score": {"mean": 0, "max": 0},
+    }
 
 
 def test_a_peer_that_is_unknown_or_not_there_is_said(tmp_path: Path) -> None:
@@ -147,6 +196,9 @@ class Graphs:
 
     name: str = "none"
     asked: list[str] = field(default_factory=list)
+
+    def planar(self) -> Graphs:
+        return self
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         self.asked.append(graph)
@@ -202,7 +254,7 @@ def test_starts_of_fresh_processes() -> None:
     pytest.importorskip("openvino")
     tracker = siammask.load(threads=1, precision="f32")
     clip = bench.decode(None, None, 2)
-    found = bench.starts(Contestant("ours", 1, bench.ours(tracker), tracker), clip, None, again=1)
+    found = bench.starts(Contestant("ours", 1, bench.ours(tracker), tracker), clip, again=1)
     assert set(found) == {"first", "later"}
     for parts in found.values():
         assert parts["start"] == pytest.approx(parts["import"] + parts["load"] + parts["frame"])

@@ -54,3 +54,9 @@ def test_tables() -> None:
     assert "a <clip>.mp4, 640x360; A & B, 2 cores, avx2" in said
     assert "Without csrt: OpenCV has none." in said
     assert "2.00 (1.50-3.00)" in said
+    assert "mask IoU" not in said
+    given = report()
+    far = {"mean": 0.01, "max": 0.25}
+    given["rows"][1]["accuracy"] = {"to": "one", "mask_iou": {"mean": 0.99, "min": 0.9}, "mask": far, "score": far}
+    bench_report.show(given, console)
+    assert "0.9900 (0.9000)   0.0100 (0.2500)   0.0100 (0.2500)" in console.export_text()

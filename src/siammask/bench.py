@@ -1,12 +1,14 @@
 """How fast a frame goes from decoded to mask and rotated box, measured in turns: what `siammask bench` does.
 
 Every row follows the same object through the same decoded frames, a block of frames at a time in turns (A B B A), so
-that whatever else the machine does falls on all of them alike. The first block of each is not counted. Beside that: a
-frame's time by stage, a file tracked into a file, and what a start costs in a fresh process, with its peak memory.
+that whatever else the machine does falls on all of them alike. The first block of each is not counted. Beside that: how
+far each row of a model is from its first one in f32, a frame's time by stage, a file tracked into a file, and what a
+start costs in a fresh process, with its peak memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -27,10 +29,12 @@ import numpy as np
 
 import siammask
 from siammask import demo, run
+from siammask import weights as shipped
 from siammask.boxes import rotated_box_of
 from siammask.cache import VARIABLE as CACHE
 from siammask.engines import cpu_features
-from siammask.errors import InputError, MediaError
+from siammask.errors import InputError, MediaError, MissingExtra
+from siammask.evaluate.parity import parity
 from siammask.evaluate.report import CPU_FEATURES, Spread, versions
 from siammask.evaluate.sequences import find_sequences
 from siammask.formats import FORMATS
@@ -63,16 +67,18 @@ class Setup:
     size: tuple[int, int] | None = None  # (W, H) to bring the frames to
     models: tuple[str, ...] = (DEFAULT,)
     engines: tuple[str, ...] = ("openvino",)
-    precisions: tuple[str | None, ...] = (None,)  # None: the model's default
+    precisions: tuple[str | None, ...] = (None,)  # None: the model's default; "int8": exported so for the row
+    eager: bool = False  # each model first as plain torch: f32, channels first, no graph
     threads: tuple[int, ...] = (2,)
     targets: tuple[int, ...] = (1,)  # objects in the frame, all batched; each number is a row
-    weights: Path | None = None
+    weights: Path | None = None  # a folder; or a checkpoint, from which graphs are exported for the rows
+    keep: Path | None = None  # folder for what is exported, taken from there the next time; None: not kept
     peers: tuple[str, ...] = ()  # of PEERS
     nano_dir: Path | None = None  # folder with NANO
     repeat: int = 10  # turns that are counted
     block: int = 30  # frames in one turn
     frames: int = 300  # to decode at most
-    parts: tuple[str, ...] = ("profile", "start")  # what to measure beside the turns
+    parts: tuple[str, ...] = ("accuracy", "profile", "start")  # what to measure beside the turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ class Contestant:
     threads: int
     start: Start
     tracker: Tracker | None = None  # with one target; None: a peer, or more
+    weights: Path | None = None  # that the tracker was loaded with
+    int8: bool = False  # those weights are
 
     def prepare(self) -> None:
         """Before its turn: the numbers of threads that are settings of the whole process."""
@@ -106,8 +114,13 @@ def bench(setup: Setup, say: Callable[[str], None] = lambda text: None) -> dict[
     Raises InputError, MediaError and WeightsError for what cannot be measured; a peer that this machine lacks is left
     out, and the report says why.
     """
+    with tempfile.TemporaryDirectory() as scratch:
+        return _bench(setup, setup.keep or Path(scratch), say)
+
+
+def _bench(setup: Setup, made: Path, say: Callable[[str], None]) -> dict[str, Any]:
     clip = decode(setup.clip, setup.box, setup.frames, setup.size)
-    rows, left_out = contestants(setup)
+    rows, left_out = contestants(setup, made)
     say(f"{len(rows)} rows in turns")
     blocks = race(rows, clip, setup.block, setup.repeat)
     firsts = {row.threads: blocks[row.name] for row in reversed(rows)}  # the first of each number of threads
@@ -124,6 +137,11 @@ def bench(setup: Setup, say: Callable[[str], None] = lambda text: None) -> dict[
         ],
         "left_out": left_out,
     }
+    if "accuracy" in setup.parts:
+        for row, said in zip(rows, report["rows"], strict=True):
+            if (source := exact(ours, row)) is not None:
+                say(f"accuracy of {row.name}")
+                said["accuracy"] = accuracy(source, row, clip, setup.block)
     if "profile" in setup.parts:
         report["profile"] = {}
         for row in ours:
@@ -133,7 +151,7 @@ def bench(setup: Setup, say: Callable[[str], None] = lambda text: None) -> dict[
         report["start"] = {}
         for row in ours:
             say(f"starts of {row.name}")
-            report["start"][row.name] = starts(row, clip, setup.weights)
+            report["start"][row.name] = starts(row, clip)
     return report
 
 
@@ -164,22 +182,27 @@ def decode(source: Path | None, box: Box | None, most: int, size: tuple[int, int
     return Clip(name, tuple(frames), target)
 
 
-def contestants(setup: Setup) -> tuple[list[Contestant], dict[str, str]]:
-    """The rows, and why peers that were asked for are none."""
+def contestants(setup: Setup, made: Path) -> tuple[list[Contestant], dict[str, str]]:
+    """The rows, and why peers that were asked for are none; graphs that must be exported go into the folder `made`."""
     rows: list[Contestant] = []
     left_out: dict[str, str] = {}
     for threads in setup.threads:
         number = f"{threads} thread{'s' if threads > 1 else ''}"
         for model in setup.models:
+            if setup.eager:
+                tracker = _eager(model, threads, setup.weights)
+                name = f"{model} {tracker.engine.name} {tracker.engine.precision} eager, {number}"
+                rows.append(Contestant(name, threads, ours(tracker), tracker, setup.weights))
             for engine in setup.engines:
                 for precision in setup.precisions:
-                    tracker = _load(model, engine, precision, threads, setup.weights)
+                    int8 = precision == "int8" and engine != "torch"
+                    weights = _weights(setup, model, engine, int8, made)
+                    tracker = _load(model, engine, None if int8 else precision, threads, weights)
                     for targets in setup.targets:
-                        what = f"{model} {tracker.engine.name} {tracker.engine.precision}"
+                        what = f"{model} {tracker.engine.name} {'int8+' if int8 else ''}{tracker.engine.precision}"
                         name = f"{what}{f' {targets} targets' if targets > 1 else ''}, {number}"
-                        rows.append(
-                            Contestant(name, threads, ours(tracker, targets), tracker if targets == 1 else None)
-                        )
+                        one = tracker if targets == 1 else None
+                        rows.append(Contestant(name, threads, ours(tracker, targets), one, weights, int8))
         for peer in (*setup.peers, *(("nano",) if setup.nano_dir is not None else ())):
             try:
                 start = nano(setup.nano_dir) if peer == "nano" and setup.nano_dir else opencv(peer)
@@ -203,6 +226,32 @@ def _load(
     """`siammask.load` of options that are still words of the user; it says which of them it does not know."""
     options: dict[str, Any] = {"engine": engine, "precision": precision, "threads": threads, "device": device}
     return siammask.load(model, weights=weights, **options)
+
+
+def _eager(model: str, threads: int, weights: Path | None) -> Tracker:
+    """The model's network as it is written, in plain torch."""
+    tracker = _load(model, "torch", "f32", threads, weights)
+    engine: Any = tracker.engine
+    return replace(tracker, engine=replace(engine, graphs=engine.graphs.planar()))
+
+
+def _weights(setup: Setup, model: str, engine: str, int8: bool, made: Path) -> Path | None:
+    """The weights of a row: those given, or graphs exported into `made` where those are none, or not in int8."""
+    if engine not in _FORM_OF or not (int8 or (setup.weights is not None and setup.weights.is_file())):
+        return setup.weights
+    digest = hashlib.sha256(shipped.checkpoint(model, setup.weights).read_bytes()).hexdigest()
+    to, kept = _FORM_OF[engine], "int8" if int8 else "f32"
+    folder = made / f"{model}-{to}-{kept}-{digest[:8]}"
+    if not (folder / shipped.CERTIFICATE).is_file():
+        try:
+            certify = importlib.import_module("siammask.network.certify")
+        except ImportError as error:
+            raise MissingExtra("A row that must be exported first", "train") from error
+        certify.export_model(model, to, kept, folder, setup.weights, frames=2, threads=1)
+    return folder
+
+
+_FORM_OF = {"openvino": "openvino", "onnxruntime": "onnx"}  # what is exported for an engine
 
 
 def gpu() -> str | None:
@@ -309,6 +358,25 @@ def figures(ms: Sequence[np.ndarray], first: Sequence[np.ndarray]) -> dict[str, 
         "fps_of_rounds": _plain(1000 / np.array([m.mean() for m in ms])),
         "times_the_first": _plain(ratio),
     }
+
+
+def exact(rows: Sequence[Contestant], row: Contestant) -> Contestant | None:
+    """The row that this one's answers are held against: the first of its model in f32; None where it is that itself."""
+    if row.tracker is None:
+        return None
+    name = row.tracker.variant.name
+    alike = (one for one in rows if one.tracker is not None and one.tracker.variant.name == name and not one.int8)
+    source = next((one for one in alike if one.tracker and one.tracker.engine.precision == "f32"), row)
+    return None if source is row else source
+
+
+def accuracy(source: Contestant, row: Contestant, clip: Clip, most: int) -> dict[str, Any]:
+    """How far single steps differ from the source's over at most `most` frames; see `siammask.evaluate.parity`."""
+    if source.tracker is None or row.tracker is None:
+        raise InputError(f"{row.name} cannot be held against {source.name}.")
+    row.prepare()
+    found = parity(source.tracker, row.tracker, clip.frames[: most + 1], clip.target, together=True)
+    return {"to": source.name, **{key: found[key] for key in ("mask_iou", "mask", "score")}}
 
 
 class _Timed:
@@ -432,7 +500,7 @@ print(json.dumps({"ms": [1e3 * (b - a) for a, b in zip(clock, clock[1:])], "cpu"
 """
 
 
-def starts(row: Contestant, clip: Clip, weights: Path | None, again: int = 3) -> dict[str, Any]:
+def starts(row: Contestant, clip: Clip, again: int = 3) -> dict[str, Any]:
     """First start (nothing compiled yet) and later ones (median of `again`), in milliseconds, each a fresh process.
 
     "import" is numpy, OpenCV and this package; "load" the runtime and the network; "frame" the first frame to its mask.
@@ -446,7 +514,7 @@ def starts(row: Contestant, clip: Clip, weights: Path | None, again: int = 3) ->
         np.save(Path(folder) / "frames.npy", np.stack(clip.frames[:5]))
         engine = row.tracker.engine
         load: dict[str, Any] = {"name": row.tracker.variant.name, "engine": engine.name, "precision": engine.precision}
-        load |= {"threads": row.threads, "weights": None if weights is None else str(weights)}
+        load |= {"threads": row.threads, "weights": None if row.weights is None else str(row.weights)}
         options = {"load": load, "frames": str(Path(folder) / "frames.npy"), "box": list(asdict(clip.target).values())}
         package = str(Path(siammask.__file__).parents[1])
         environment = os.environ | {CACHE: str(Path(folder) / "cache"), "PYTHONPATH": package}

@@ -26,14 +26,18 @@ def show(report: Mapping[str, Any], console: Console) -> None:
     )
     for peer, why in report["left_out"].items():
         console.print(f"Without {peer}: {why}")
-    table = _table(("ms a frame", "frames/s", "times the first"))
+    compared = any("accuracy" in row for row in report["rows"])
+    further = ("mask IoU to f32", "mask apart", "score apart") if compared else ()
+    table = _table(("ms a frame", "frames/s", "times the first", *further))
     table.caption = (
         f"median (10-90 %) over {report['rounds']} turns of {report['frames_a_block']} frames; "
         "the first: of the same threads"
     )
+    if compared:
+        table.caption += "; single steps against the model's first row in f32: mean (worst)"
     for row in report["rows"]:
         cells = ((row["ms"], 2), (row["fps_of_rounds"], 1), (row["times_the_first"], 2))
-        table.add_row(row["name"], *(_cell(figure, digits) for figure, digits in cells))
+        table.add_row(row["name"], *(_cell(figure, digits) for figure, digits in cells), *_apart(row, further))
     console.print(table)
     if "profile" in report:
         table = _table(tuple(report["profile"]))
@@ -61,6 +65,13 @@ def _table(headings: Sequence[str]) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right", overflow="fold")
     return table
+
+
+def _apart(row: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    if "accuracy" not in row:
+        return ["-" for _ in columns]
+    keys = (("mask_iou", "min"), ("mask", "max"), ("score", "max"))
+    return [f"{row['accuracy'][key]['mean']:.4f} ({row['accuracy'][key][worst]:.4f})" for key, worst in keys]
 
 
 def _cell(figure: Mapping[str, float], digits: int) -> str:

@@ -256,12 +256,23 @@ def bench(
         str, typer.Option(metavar="LIST", help="Models; the first row is what others are compared with.")
     ] = "guided",
     engines: Annotated[str, typer.Option(metavar="LIST", help="What runs the networks.")] = "openvino",
-    precisions: Annotated[str | None, typer.Option(metavar="LIST", help="f32, bf16; the model's default.")] = None,
+    precisions: Annotated[
+        str | None, typer.Option(metavar="LIST", help="f32, bf16, int8 (exported for it); the model's default.")
+    ] = None,
+    eager: Annotated[
+        bool, typer.Option("--eager", help="First each model as plain torch: f32, channels first, no graph.")
+    ] = False,
     threads: Annotated[str, typer.Option(metavar="LIST", help="CPU threads; each row once for each number.")] = "2",
     targets: Annotated[
         str, typer.Option(metavar="LIST", help="Objects at a time; each row once for each number.")
     ] = "1",
-    weights: Weights = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Folder of weights, or a checkpoint, from which graphs are exported for the rows."),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep what is exported here, and take it the next time.")
+    ] = None,
     peers: Annotated[str, typer.Option(metavar="LIST", help="Trackers of OpenCV: csrt, kcf, mil.")] = "",
     nano_dir: Annotated[
         Path | None,
@@ -272,7 +283,7 @@ def bench(
     frames: Annotated[int, typer.Option(min=2, help="Decode at most so many frames.")] = 300,
     parts: Annotated[
         str, typer.Option(metavar="LIST", help="Measured beside the turns; empty for nothing.")
-    ] = "profile,start",
+    ] = "accuracy,profile,start",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here too.")
     ] = None,
@@ -295,7 +306,9 @@ def bench(
         precisions=(None,) if precisions is None else _names(precisions),
         threads=_numbers(threads, ",", None, "--threads"),
         targets=_numbers(targets, ",", None, "--targets"),
+        eager=eager,
         weights=weights,
+        keep=keep,
         peers=_names(peers),
         nano_dir=nano_dir,
         repeat=repeat,

@@ -46,6 +46,20 @@ def test_bf16_is_coarser_and_comes_back_as_float32(net):
     assert 0 < np.abs(full - half).max() < 0.03
 
 
+def test_pixels_channel_after_channel_are_the_same_pixels():
+    class Seen(nn.Module):
+        def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+            planes = pixels.permute(0, 3, 1, 2).float()
+            return {"planes": planes, "planar": torch.tensor([float(planes.is_contiguous())])}
+
+    graphs = TorchGraphs({"seen": Seen()}, "f32", threads=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 5, 3), np.uint8)
+    for one, planar in ((graphs, 0), (graphs.planar(), 1), (graphs, 0)):
+        found = one.run("seen", {"pixels": pixels})
+        assert found["planar"] == planar
+        np.testing.assert_array_equal(found["planes"], pixels.transpose(0, 3, 1, 2))
+
+
 def test_unknown_graph(net):
     with pytest.raises(WeightsError, match="no graph 'refine', only net"):
         TorchGraphs({"net": net}, "f32").run("refine", {})

@@ -4,46 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="exporting needs the extra 'train'")
-from fakes import RED, FakeEngine, scene
 
 import siammask
 from siammask import demo
 from siammask.errors import InputError, WeightsError
-from siammask.geometry import Box
-from siammask.network.certify import export_model, parity, recorded
-from siammask.tracker import Tracker
-from siammask.variants import variant
+from siammask.network.certify import export_model, recorded
 from siammask.weights import shipped
-
-GUIDED = variant("guided")
-START = Box(100, 100, 40, 30)
-FRAMES = [scene((replace(START, cx=100 + 4 * k), RED)) for k in range(6)]
-
-
-class Off(FakeEngine):
-    """Draws everything two cells (4 crop pixels) too far to the right."""
-
-    def search(self, *args):  # type: ignore[no-untyped-def]
-        found = super().search(*args)
-        return replace(found, seen=np.roll(found.seen, 4, axis=1))
-
-
-def test_parity_of_a_tracker_with_itself_and_with_another() -> None:
-    source = Tracker(GUIDED, FakeEngine(GUIDED))
-    same = parity(source, source, FRAMES, START)
-    assert same["mask_iou"] == {"mean": 1, "min": 1}
-    assert same["box_px"] == {"mean": 0, "max": 0}
-    assert same["score"] == 0
-    assert same["step_ms"]["times_as_fast"] > 0
-    other = parity(source, Tracker(GUIDED, Off(GUIDED)), FRAMES, START)
-    assert other["mask_iou"]["min"] <= other["mask_iou"]["mean"] < 0.99
-    assert other["box_px"]["max"] > 0.5
 
 
 @pytest.mark.skipif("guided" not in shipped(), reason="The package holds no weights of the guided model.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Mapping
@@ -45,16 +46,25 @@ class TorchGraphs:
                 module.to(memory_format=torch.channels_last)
         if threads is not None:
             torch.set_num_threads(threads)  # torch knows no setting narrower than the process
+        self._planar = False
 
     @property
     def precision(self) -> Precision:
         return self._precision
+
+    def planar(self) -> TorchGraphs:
+        """The same with pixels channel after channel in memory, as plain torch has them: slower on a CPU."""
+        found = copy.copy(self)
+        found._planar = True
+        return found
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of one graph by name; the arrays are copies."""
         if graph not in self._graphs:
             raise WeightsError(f"This network has no graph {graph!r}, only {', '.join(self._graphs)}.")
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
+        if self._planar and "pixels" in tensors:
+            tensors["pixels"] = tensors["pixels"].permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, _HALF.get(self._precision), enabled=self._precision in _HALF),

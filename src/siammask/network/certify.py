@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import cv2
@@ -18,10 +17,10 @@ import numpy as np
 import siammask
 from siammask import demo
 from siammask import weights as shipped
-from siammask.engines import EngineOptions, cpu_features, open_engine
+from siammask.engines import EngineOptions, cpu_features, open_engine, pick_precision
 from siammask.engines.base import Engine, Graphs, Precision
 from siammask.errors import InputError
-from siammask.evaluate.overlap import region_similarity
+from siammask.evaluate.parity import parity
 from siammask.evaluate.report import CPU_FEATURES
 from siammask.geometry import Box, UInt8
 from siammask.network import guided, siamese
@@ -50,11 +49,14 @@ def export_model(
     """
     if frames < 2:
         raise InputError(f"frames is {frames}; parity needs at least 2.")
-    row, checkpoint = variant(name), shipped.checkpoint(name, weights)
+    settings = shipped.search(name, weights)
+    row, checkpoint = variant(name).searching(**settings), shipped.checkpoint(name, weights)
     source = Tracker(row, open_engine(row, EngineOptions("torch", "f32", threads), checkpoint))
     real = recorded(source, [frame.pixels for frame in demo.drawn()], demo.drawn_box()) if precision == "int8" else None
     certificate = export(_specs(row, checkpoint), out, to, precision, real)
     computed: Precision = "bf16" if precision == "bf16" and to == "openvino" else "f32"
+    if precision == "int8":
+        computed = pick_precision(None, ENGINES[to])  # what is not in int8
     ours = Tracker(row, open_engine(row, EngineOptions(ENGINES[to], computed, threads), out))
     clip = [frame.pixels for frame in islice(demo.bunny(), frames)]
     certificate |= {
@@ -65,42 +67,13 @@ def export_model(
         "cpu": {"machine": platform.machine(), "features": sorted(cpu_features() & CPU_FEATURES)},
     }
     certificate["versions"] |= _versions(to) | {"siammask": siammask.__version__, "opencv": cv2.__version__}
+    if settings:
+        shipped.write_search(out, f"that of {checkpoint.name}", settings)
     (out / shipped.CERTIFICATE).write_text(json.dumps(certificate, indent=2) + "\n")
     return certificate
 
 
 _SUFFIXES = {"openvino": (".xml", ".bin"), "onnx": (".onnx",), "torchscript": (".pt",)}
-
-
-def parity(source: Tracker, ours: Tracker, frames: Iterable[UInt8], target: Box) -> dict[str, Any]:
-    """Both track the same frames, each on its own results, in turns: how far apart, and how fast.
-
-    Over all frames after the first: IoU of the two masks, largest difference of the boxes (x, y, w, h in pixels) and of
-    the scores; medians of the step's milliseconds, and how many times as fast as the source ours is.
-    """
-    frames = iter(frames)
-    first = next(frames)
-    states = [tracker.start(first, target)[0] for tracker in (source, ours)]
-    ms: list[list[float]] = [[], []]
-    ious, boxes, scores = [], [], []
-    for number, frame in enumerate(frames):
-        results = []
-        for i in (0, 1) if number % 2 else (1, 0):
-            clock = perf_counter()
-            states[i], result = (source, ours)[i].step(states[i], frame)
-            ms[i].append((perf_counter() - clock) * 1e3)
-            results.append(result)
-        a, b = results
-        ious.append(region_similarity(a.mask, b.mask))
-        boxes.append(max(abs(v - w) for v, w in zip(a.box.xywh, b.box.xywh, strict=True)))
-        scores.append(abs(a.score - b.score))
-    slow, fast = (float(np.median(values)) for values in ms)
-    return {
-        "mask_iou": {"mean": float(np.mean(ious)), "min": min(ious)},
-        "box_px": {"mean": float(np.mean(boxes)), "max": max(boxes)},
-        "score": max(scores),
-        "step_ms": {"source": slow, "exported": fast, "times_as_fast": slow / fast},
-    }
 
 
 def recorded(tracker: Tracker, frames: Iterable[UInt8], target: Box) -> dict[str, list[dict[str, np.ndarray]]]:
