@@ -51,6 +51,7 @@ class FakeResponse:
     confidence: float | None = None
     score: Float32 = field(init=False)
     delta: Float32 | None = field(init=False, default=None)
+    box: Box | None = None  # as the network says it
 
     def __post_init__(self) -> None:
         put = object.__setattr__

@@ -11,9 +11,18 @@ from hypothesis import strategies as st
 
 from siammask import anchors, locate
 from siammask.geometry import Box, Crop, Patch, context_side
-from siammask.locate import AnchorLocator, Found, GuidedLocator, PeakLocator, choose_part, limit_step, locator_for
+from siammask.locate import (
+    AnchorLocator,
+    Found,
+    GuidedLocator,
+    PeakLocator,
+    choose_part,
+    limit_step,
+    locator_for,
+    settle_on_mask,
+)
 from siammask.tracker import TrackerState
-from siammask.variants import variant
+from siammask.variants import SearchSettings, variant
 
 SIZE = (640, 480)
 GUIDED = variant("guided").search
@@ -31,6 +40,7 @@ class Answer:
     score: np.ndarray
     delta: np.ndarray | None = None
     confidence: float | None = None
+    box: Box | None = None
 
     def mask(self, row: int, col: int) -> Patch | None:
         return None
@@ -214,6 +224,33 @@ def test_settle_takes_the_mask_s_box_and_keeps_its_centre_on_the_frame() -> None
     assert found.box.cx == SIZE[0]
     assert (found.box.w, found.box.h) == pytest.approx((60, 40))
     assert patch is not None
+
+
+def said_state() -> tuple[TrackerState, Found, Patch]:
+    """A mask of 40 x 20 whose right half the network's own box leaves out."""
+    values = np.zeros((100, 100), np.float32)
+    values[40:60, 30:70] = 1.0
+    state = TrackerState(Box(40, 50, 20, 20), (200, 200), (0, 0, 0), None)
+    return state, Found(state.box, 0.9, 0, 0, said=Box(40, 50, 20, 20)), Patch(values, Box(50, 50, 100, 100))
+
+
+@pytest.mark.parametrize(("share", "width"), [(0.0, 32.0), (0.5, 26.0), (1.0, 20.0)])  # sizes grow 1.6 times at most
+def test_the_box_is_in_a_share_the_one_the_network_says(share: float, width: float) -> None:
+    state, found, patch = said_state()
+    settled, part = settle_on_mask(state, found, patch, SearchSettings(box_share=share, max_size_step=1.6))
+    wide = 40 + share * (20 - 40)
+    assert settled.box.w == pytest.approx(min(wide, 32.0), abs=0.5)
+    assert settled.box.h == pytest.approx(20, abs=0.5)
+    assert part is not None
+    assert part.values.sum() == patch.values.sum()  # the mask stays whole
+
+
+@pytest.mark.parametrize(("reach", "columns"), [(0.0, 40), (0.25, 25), (5.0, 40)])
+def test_what_is_drawn_far_outside_the_box_the_network_says_is_dropped(reach: float, columns: int) -> None:
+    state, found, patch = said_state()
+    _, part = settle_on_mask(state, found, patch, SearchSettings(box_reach=reach))
+    assert part is not None
+    assert int((part.values > 0.5).any(0).sum()) == columns
 
 
 @pytest.mark.parametrize("patch", [None, drawing()], ids=["no mask", "empty mask"])

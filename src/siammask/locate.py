@@ -35,6 +35,7 @@ class Found:
     index: int = 0  # which of the crops looked at
     peak: tuple[float, float] | None = None  # x, y on the frame of the best cell
     visible: bool = True  # False: the target seems not to be there
+    said: Box | None = None  # on the frame: the box that the network says beside the mask
     cut: bool = False  # its mask reaches the rim of what was looked at, and the frame goes on
 
 
@@ -92,7 +93,8 @@ class GuidedLocator:
         value = float(score[row, col]) if response.confidence is None else response.confidence
         cell = crop.side / score.shape[0]
         peak = (crop.place.x + (col + 0.5) * cell, crop.place.y + (row + 0.5) * cell)
-        return Found(state.box, value, row, col, peak=peak, visible=value >= self.settings.lost_score)
+        said = None if response.box is None else crop.to_frame(response.box)
+        return Found(state.box, value, row, col, peak=peak, visible=value >= self.settings.lost_score, said=said)
 
     def settle(self, state: TrackerState, found: Found, patch: Patch | None) -> tuple[Found, Patch | None]:
         return settle_on_mask(state, found, patch, self.settings)
@@ -144,10 +146,17 @@ def settle_on_mask(
 
     Without a mask, or with a score too low, the target is not visible and its box stays where it was.
     """
+    if patch is not None and found.said is not None and s.box_reach > 0:
+        reach = Box(
+            found.said.cx, found.said.cy, *(side * (1 + 2 * s.box_reach) for side in (found.said.w, found.said.h))
+        )
+        patch = patch.cut_to(reach)
     chosen = None if patch is None else choose_part(patch, state.patch, found.peak, s)
     if chosen is None:
         return replace(found, box=state.box, visible=False), patch
     part, box = chosen
+    if found.said is not None:
+        box = between(box, found.said, s.box_share)
     if not found.visible:
         return replace(found, box=state.box), part
     found = replace(found, cut=_cut_off(box, part, state.size))
@@ -206,6 +215,11 @@ def limit_step(last: Box, new: Box, factor: float) -> Box:
     w = min(max(new.w, last.w / factor), last.w * factor)
     h = min(max(new.h, last.h / factor), last.h * factor)
     return Box(new.cx, new.cy, w, h)
+
+
+def between(a: Box, b: Box, share: float) -> Box:
+    """The box each of whose edges lies this share of the way from that of `a` to that of `b`."""
+    return Box(*(x + share * (y - x) for x, y in zip((a.cx, a.cy, a.w, a.h), (b.cx, b.cy, b.w, b.h), strict=True)))
 
 
 def _belongs(part: Int32, chosen: Int32, s: SearchSettings) -> bool:

@@ -47,6 +47,8 @@ class SearchSettings:
     mass_weight: float = 0.1  # ... + this)
     part_area: float = 0.25  # another part stays when it has at least this share of the chosen one's area ...
     part_gap: float = 0.25  # ... and is no farther from it than this share of its longer side
+    box_share: float = 0.0  # the box is in this share the one the network says (where it does), else the mask's
+    box_reach: float = 0.0  # above 0: what is drawn farther outside the box the network says, in its sides, is dropped
     max_size_step: float = 1.6  # neither side of the box grows or shrinks by more than this factor in a step
     # where to look next
     widen_per_frame: float = 0.08  # the search region grows by this share for each frame the target is not seen
@@ -76,6 +78,7 @@ class Shape:
     fused: int = 96  # channels in which features, memories and last mask meet
     residuals: int = 2
     lean: bool = False
+    boxed: bool = False  # it also says the target's box
 
     @property
     def mask(self) -> int:
@@ -156,6 +159,11 @@ _ROWS = (
         "guided_small",
         Shape(crop=160, blocks=9, residuals=1, lean=True),
         "this project; a small sister of the default",
+    ),
+    _guided(
+        "guided_lean",
+        Shape(crop=224, blocks=9, residuals=3, lean=True, boxed=True),
+        "this project; trial",
     ),
     Variant("siammask", "resnet50", "rpn", "refined", SearchSettings(), "SiamMask, three branches, refined"),
     Variant("siammask_base", "resnet50", "rpn", "vector", SearchSettings(), "SiamMask, three branches"),

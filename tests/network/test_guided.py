@@ -10,7 +10,7 @@ from lively import guided_network  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from siammask.network import guided  # noqa: E402
-from siammask.network.guided import Features, Guided, Memory  # noqa: E402
+from siammask.network.guided import Drawing, Features, Guided, Memory  # noqa: E402
 from siammask.variants import VARIANTS, Shape  # noqa: E402
 
 ROWS = [name for name, row in VARIANTS.items() if row.mask == "guided"]
@@ -53,6 +53,11 @@ def one(values: tuple[Tensor, ...], i: int) -> list[Tensor]:
     return [v[i : i + 1] for v in values]
 
 
+def said(drawing: Drawing) -> list[Tensor]:
+    """All that a network says: some say no box."""
+    return [tensor for tensor in drawing if tensor is not None]
+
+
 def test_the_default_has_the_sizes_it_was_trained_in() -> None:
     assert VARIANTS["guided"].shape == Shape(256, 11, 64, 32, 96, 2, False)
     assert Shape().memory == {"key": (256, 32), "value": (256, 64), "mask": (256,), "kernel": (64, 3, 3)}
@@ -90,8 +95,9 @@ def test_drawing(network: Guided, features: Features, train: bool, masks: Tensor
         memory = remember(network, features, masks)
         drawing = network.draw(features, memory, memory, masks)
     crop = network.shape.crop
-    assert [tuple(d.shape) for d in drawing] == [*((3, 1, crop // s, crop // s) for s in (2, 8, 16)), (3,)]
-    assert all(torch.isfinite(d).all() for d in drawing)
+    box = [(3, 4)] if network.shape.boxed else []
+    assert [tuple(d.shape) for d in said(drawing)] == [*((3, 1, crop // s, crop // s) for s in (2, 8, 16)), (3,), *box]
+    assert all(torch.isfinite(d).all() for d in said(drawing))
     assert drawing.mask.requires_grad == train
 
 
@@ -102,7 +108,7 @@ def test_a_target_is_drawn_alike_alone_and_in_a_batch(network: Guided, features:
         for i in range(3):
             mine = Memory(*one(memory, i))
             alone = network.draw(Features(*one(features, i)), mine, mine, masks[i : i + 1])
-            for a, b in zip(alone, together, strict=True):
+            for a, b in zip(said(alone), said(together), strict=True):
                 torch.testing.assert_close(a[0], b[i], rtol=1e-4, atol=1e-4)
 
 
@@ -132,7 +138,7 @@ def test_a_mask_without_an_edge(network: Guided, features: Features, value: floa
     mask = torch.full((3, 1, network.shape.mask, network.shape.mask), value)
     memory = remember(network, features, mask)
     drawing = network.draw(features, memory, memory, mask)
-    assert all(torch.isfinite(t).all() for t in (*memory, *drawing))
+    assert all(torch.isfinite(t).all() for t in (*memory, *said(drawing)))
     (drawing.mask.sum() + drawing.overlap.sum()).backward()
     for name, p in network.named_parameters():
         assert p.grad is None or torch.isfinite(p.grad).all(), name
@@ -144,10 +150,20 @@ def test_every_part_of_the_head_learns(network: Guided, features: Features, mask
     last = remember(network, features, masks.flip(3))
     found = network.neck(*network.backbone(torch.rand(3, 3, network.shape.crop, network.shape.crop) * 255))
     drawing = network.draw(found, first, last, masks)
-    sum(d.square().mean() for d in drawing).backward()
+    sum(d.square().mean() for d in said(drawing)).backward()
     idle = [n for n, p in network.named_parameters() if not n.startswith("backbone.") and p.grad is None]
     network.zero_grad(set_to_none=True)
     assert idle == []
+
+
+def test_a_box_lies_where_its_edges_are_seen() -> None:
+    edges = guided.Edges(8)
+    maps = torch.full((1, 4, 28, 28), -30.0)
+    for edge, (row, column) in enumerate(((9, 3), (2, 12), (20, 25), (27, 8))):  # left, top, right, bottom
+        maps[0, edge, row, column] = 30.0
+    edges.maps.register_forward_hook(lambda *_: maps)
+    box = edges(torch.zeros(1, 8, 28, 28))
+    assert torch.allclose(box, torch.tensor([[3, 2, 25, 27]]) / 27 - 0.5, atol=1e-5)
 
 
 def test_correlation_is_a_grouped_convolution() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from siammask.geometry import Float32, Patch, UInt8
+from siammask.geometry import Box, Float32, Patch, UInt8
 
 Precision = Literal["f32", "bf16", "f16"]
 Device = Literal["cpu", "cuda"]
@@ -30,6 +30,10 @@ class Response(Protocol):
     @property
     def confidence(self) -> float | None:
         """The network's own estimate in [0, 1] of the overlap of its mask with the object; None where it gives none."""
+
+    @property
+    def box(self) -> Box | None:
+        """The target's box in crop pixels as the network says it; None for networks that do not, or say it by cell."""
 
     def mask(self, row: int, col: int) -> Patch | None:
         """The mask that belongs to one cell, placed in crop pixels; None for networks without a mask branch."""

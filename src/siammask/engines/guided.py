@@ -70,6 +70,13 @@ class GuidedResponse:
     def confidence(self) -> float:
         return float(self.out["overlap"][0])
 
+    @property
+    def box(self) -> Box | None:
+        if "box" not in self.out:
+            return None
+        x0, y0, x1, y1 = (self.shape.crop * (float(v) + 0.5) for v in self.out["box"][0])
+        return Box.from_xywh(x0, y0, max(1.0, x1 - x0), max(1.0, y1 - y0))
+
     def mask(self, row: int, col: int) -> Patch:
         side = self.shape.crop
         return Patch(np.asarray(self.out["mask"][0]), Box(side / 2, side / 2, side, side))

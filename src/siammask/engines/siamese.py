@@ -85,6 +85,10 @@ class SiameseResponse:
     def confidence(self) -> float | None:
         return None
 
+    @property
+    def box(self) -> None:
+        return None
+
     def mask(self, row: int, col: int) -> Patch | None:
         """The mask of a cell: (127, 127) refined or (63, 63), over the window that the exemplar would cover there."""
         if self.variant.mask == "none":

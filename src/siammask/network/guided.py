@@ -51,6 +51,7 @@ class Drawing(NamedTuple):
     coarse: Tensor  # (N, 1, 32, 32)
     score: Tensor  # (N, 1, 16, 16)
     overlap: Tensor  # (N,) of the predicted IoU; low where the target is not there
+    box: Tensor | None = None  # (N, 4) no logits: left, top, right, bottom from the crop's middle, in sides of the crop
 
 
 class Residual(nn.Module):
@@ -67,6 +68,28 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.b(F.relu(self.a(F.relu(x))))
+
+
+class Edges(nn.Module):
+    """The target's box as four expectations: where its left, top, right and bottom edges lie (Yan et al., STARK, 2021).
+
+    Each edge has a map of where it may be seen; its place is the mean of the cells' places under the map's softmax.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.wide = nn.Sequential(Residual(width, lean=True), Residual(width, lean=True))  # at stride 16
+        self.near = Residual(width, lean=True)
+        self.maps = nn.Conv2d(width, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, s, s) -> (N, 4), as `Drawing.box`."""
+        maps = self.maps(F.relu(self.near(x + _grown(self.wide(F.avg_pool2d(x, 2))))))
+        side = maps.shape[-1]
+        likely = torch.softmax(maps.flatten(2), 2).unflatten(2, (side, side))
+        line = torch.arange(side, device=x.device, dtype=x.dtype) / (side - 1) - 0.5  # the outer cells reach the rim
+        across, down = (likely.sum(2) * line).sum(2), (likely.sum(3) * line).sum(2)
+        return torch.stack((across[:, 0], down[:, 1], across[:, 2], down[:, 3]), 1)
 
 
 class Guided(nn.Module):
@@ -102,6 +125,8 @@ class Guided(nn.Module):
             self.skip128 = nn.Conv2d(16, 8, 1)
             self.at128 = nn.Conv2d(16 + 8, 12, 3, padding=1)
             self.to_mask = nn.Conv2d(12, 1, 3, padding=1)
+        if self.shape.boxed:
+            self.to_box = Edges(width)
         self.to_overlap = nn.Sequential(nn.Linear(width * 2 + 4, width), nn.ReLU(), nn.Linear(width, 1))
 
     def features(self, pixels: Tensor) -> Features:
@@ -155,7 +180,8 @@ class Guided(nn.Module):
         x = F.relu(self._fused(feat, reads, where, likes, at32))
         x = F.relu(self.body(F.relu(self.mix(x))))
         coarse = self.to_coarse(x)
-        return Drawing(self._mask(x, features, guide), coarse, score, self._overlap(x, coarse, score, likes))
+        box = self.to_box(x) if self.shape.boxed else None
+        return Drawing(self._mask(x, features, guide), coarse, score, self._overlap(x, coarse, score, likes), box)
 
     def _fused(self, feat: Tensor, reads: list[Tensor], where: Tensor, likes: list[Tensor], at32: Tensor) -> Tensor:
         """The 1 x 1 convolution `fuse` of all that is known; where lean, what lies at stride 16 grows after it."""
@@ -314,6 +340,7 @@ class SearchGraph(nn.Module):
             "mask": torch.sigmoid(drawing.mask[:, 0]),
             "score": torch.sigmoid(drawing.score),
             "overlap": torch.sigmoid(drawing.overlap),
+            **({} if drawing.box is None else {"box": drawing.box}),
             **dict(zip(KEPT, self.network.kept(features), strict=True)),
         }
 
@@ -363,6 +390,8 @@ def graph_specs(network: Guided) -> dict[str, GraphSpec]:
         "drawn": torch.ones(1),
     }
     return {
-        "search": GraphSpec(made["search"], example, ("mask", "score", "overlap", *KEPT)),
+        "search": GraphSpec(
+            made["search"], example, ("mask", "score", "overlap", *(("box",) if s.boxed else ()), *KEPT)
+        ),
         "memorise": GraphSpec(made["memorise"], features, tuple(f"memory_{name}" for name in s.memory)),
     }

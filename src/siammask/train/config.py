@@ -62,6 +62,7 @@ class LossConfig:
     coarse: float = 0.3
     score: float = 0.3
     overlap: float = 0.2
+    box: float = 0.5  # of networks that say one
     boundary: float = 3.0
 
 

@@ -31,18 +31,48 @@ def guided_losses(
     cells, importance = score_target(truth, drawing.score.shape[-1])
     score = F.binary_cross_entropy_with_logits(drawing.score, cells, importance)
     overlap = F.binary_cross_entropy_with_logits(drawing.overlap, overlaps(logits.detach(), truth, boxed))
-    return {
+    found = {
         "mask": (bce * share).sum(),
         "dice": dice.mean(),
         "coarse": (coarse * share).sum(),
         "score": score,
         "overlap": overlap,
     }
+    return found if drawing.box is None else found | {"box": box_loss(drawing.box, truth)}
 
 
 def total(losses: dict[str, Tensor], weights: LossConfig) -> Tensor:
     """The weighted sum."""
     return torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
+
+
+def box_loss(box: Tensor, truth: Tensor) -> Tensor:
+    """Mean of 1 - generalised IoU and of the edges' distance in sizes of the object; where nothing is seen, none.
+
+    `box` is (N, 4) as `Drawing.box`, `truth` (N, 1, m, m) in [0, 1]. Rezatofighi et al., CVPR 2019.
+    """
+    on = truth[:, 0] > 0.5
+    (left, right), (top, bottom) = _ends(on.any(1)), _ends(on.any(2))
+    goal = torch.stack((left, top, right, bottom), 1) / truth.shape[-1] - 0.5
+    size = ((goal[:, 2] - goal[:, 0]) * (goal[:, 3] - goal[:, 1])).clamp(min=1e-4)
+    both = _area_of(torch.maximum(box[:, :2], goal[:, :2]), torch.minimum(box[:, 2:], goal[:, 2:]))
+    around = _area_of(torch.minimum(box[:, :2], goal[:, :2]), torch.maximum(box[:, 2:], goal[:, 2:]))
+    union = (_area_of(box[:, :2], box[:, 2:]) + size - both).clamp(min=1e-6)
+    overlap = both / union - 1.0 + union / around.clamp(min=1e-6)
+    far = (box - goal).abs().mean(1) / size.sqrt()
+    seen = on.flatten(1).any(1).to(box.dtype)
+    return ((1.0 - overlap + far) * seen).sum() / seen.sum().clamp(min=1)
+
+
+def _area_of(low: Tensor, high: Tensor) -> Tensor:
+    """Areas (N,) of rectangles from `low` to `high`, both (N, 2) x, y; 0 where they are none."""
+    return (high - low).clamp(min=0).prod(1)
+
+
+def _ends(line: Tensor) -> tuple[Tensor, Tensor]:
+    """Where (N, n) bool begins and ends to be true, in cells; the whole line from its end where it never is."""
+    index = torch.arange(line.shape[1], device=line.device, dtype=torch.float32)
+    return torch.where(line, index, line.shape[1]).amin(1), torch.where(line, index, -1.0).amax(1) + 1
 
 
 def boundary(truth: Tensor) -> Tensor:
@@ -70,11 +100,9 @@ def score_target(truth: Tensor, cells: int) -> tuple[Tensor, Tensor]:
     """
     n, side = truth.shape[0], truth.shape[-1]
     on = truth[:, 0] > 0.5
-    index = torch.arange(side, device=truth.device, dtype=truth.dtype)
 
     def span(line: Tensor) -> tuple[Tensor, Tensor]:  # (N, side) bool -> centre and half size in pixels
-        low = torch.where(line, index, side).amin(1)
-        high = torch.where(line, index, -1.0).amax(1) + 1
+        low, high = _ends(line)
         return (low + high) / 2, (high - low) / 2
 
     cx, rx = span(on.any(1))
