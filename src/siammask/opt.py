@@ -24,12 +24,12 @@ Index = NDArray[np.intp]
 ALPHA = 2.7  # VOT2016: what a pixel of the object left out costs, in pixels of background taken in
 
 COARSE = 32  # cells along the mask's longer side, where all angles are tried
+PARTS = 3  # of a coarse cell's side, that turned grids are read from
 ANGLES = 16  # of them, over a quarter turn; upright is among them
 BAND = 2  # rows of the coarse grid; the densest of them are one place to begin at
-FINE = 144  # cells along the mask's longer side, at most, that the boxes are compared on
-STARTS = 4  # boxes that climb
-ROUNDS = 14
-POINTS = 96  # looked at under each side
+FINE = 112  # squared: cells, at most, that the boxes are compared on
+STARTS = 6  # boxes that climb
+ROUNDS = (36,) * 7 + (144,) * 7  # points looked at under each side in each round
 GROW, SHRINK = 1.2, 0.5  # a step in the same direction as the last one, and a step back
 
 
@@ -59,30 +59,35 @@ def cheapest_box(mask: Mask, alpha: float = ALPHA) -> RotatedBox:
 
     Found on a grid and by climbing, so nearly the least: see tests/test_opt.py for how nearly.
     """
-    cell = -(-max(mask.shape) // FINE)
+    cell = math.ceil(math.sqrt(mask.size) / FINE)
     shares = _shares(mask, cell)
     if not shares.any():  # dots so far apart that no cell has a share to speak of
         shares += 1
     boxes, coarse = _coarse_boxes(shares, alpha)
     boxes[:, :4] *= cell
-    reach = np.array([coarse * cell / 2] * 4 + [math.radians(0.4 * 90 / ANGLES)])
+    reach = np.array([coarse * cell / 2] * 4 + [math.radians(0.4 * 90 / ANGLES)], np.float32)
     boxes = _climb(boxes, _Scene.of(mask, alpha), reach)
-    boxes = np.vstack((boxes, _upright(boxes, mask.shape)))
-    boxes[:, 4] = np.degrees(boxes[:, 4])
-    small = boxes / [cell, cell, cell, cell, 1]
+    boxes = np.concatenate((boxes, _upright(boxes, mask.shape)))
+    boxes[:, 4] *= 180 / math.pi
+    small = boxes / (cell, cell, cell, cell, 1)
     gains = (1 + alpha) * _covered(small, _Sums.of(shares)) - small[:, 2] * small[:, 3]
-    best = int(np.argmax(gains)) if gains.max() > 0 else -1  # of dots so far apart that no box is worth it: around all
+    best = int(gains.argmax()) if gains.max() > 0 else -1  # of dots so far apart that no box is worth it: around all
     cx, cy, w, h, angle = boxes[best].tolist()
     return RotatedBox(cx, cy, w, h, angle)
 
 
 def _upright(boxes: Float, size: tuple[int, ...]) -> Float:
     """Upright boxes with sides between pixels, where the cost has kinks: beside the least turned one, around all."""
-    x, y, w, h, _ = boxes[np.argmin(np.abs(boxes[:, 4]))]
-    whole = np.array(size[::-1], np.float64)
-    low = np.minimum(np.maximum(np.rint((x - w / 2, y - h / 2)), 0), whole - 1)
-    high = np.minimum(np.maximum(np.rint((x + w / 2, y + h / 2)), low + 1), whole)
-    return np.array([(*(low + high) / 2, *(high - low), 0.0), (*whole / 2, *whole, 0.0)])
+    x, y, w, h, _ = boxes[np.abs(boxes[:, 4]).argmin()].tolist()
+    (left, right), (top, bottom) = _whole(x, w, size[1]), _whole(y, h, size[0])
+    beside = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0
+    return np.array((beside, (size[1] / 2, size[0] / 2, size[1], size[0], 0.0)))
+
+
+def _whole(middle: float, length: float, end: int) -> tuple[int, int]:
+    """The ends of a stretch at whole numbers in [0, end], at least one apart."""
+    low = min(max(round(middle - length / 2), 0), end - 1)
+    return low, min(max(round(middle + length / 2), low + 1), end)
 
 
 def _shares(mask: Mask, cell: int) -> Float32:
@@ -115,57 +120,66 @@ class _Scene:
         return cls(pixels.ravel(), width + 2 * m, m, alpha)
 
 
-def _climb(boxes: Float, scene: _Scene, reach: Float) -> Float:
+def _climb(boxes: Float, scene: _Scene, reach: Float32) -> Float:
     """Boxes (B, 5) cx, cy, w, h in pixels and radians after some rounds.
 
     `reach` (5,) is the first step of each side and the angle. A side moves out while more than 1 / (1 + alpha) of it
     lies on the object, else in; the box turns, about the middle it came with, to where its ends find more of the
     object. Only the sign of a slope says which way: steps grow while it stays and shrink when it turns (Rprop), because
-    the cost has kinks: at a straight edge of the mask the slope jumps.
+    the cost has kinks: at a straight edge of the mask the slope jumps. The first rounds look at few points.
+
+    The time goes into the number of calls, not into what they do: hence the views and the products.
     """
-    points, forms = _side_points()
-    weigh, area = (1 + scene.alpha) * _TO_WAY, np.array([1, 1, 1, 1, 0])
-    now = np.concatenate((boxes[:, [2, 2, 3, 3]] / 2, boxes[:, 4:]), 1)  # from the middle to each side, and the angle
-    step, before = np.tile(reach, (len(boxes), 1)), np.zeros((len(boxes), 5))
-    frame = np.empty((2, len(boxes), 5), np.float32)
+    weigh = (1 + scene.alpha) * _TO_WAY
+    now = (boxes @ _TO_HALVES).astype(np.float32)  # from the middle to each side, and the angle
+    step, before = np.zeros_like(now) + reach, np.zeros_like(now)
+    frame, seen = np.empty((2, len(boxes), 5), np.float32), np.empty((len(boxes), 6), np.float32)
     frame[:, :, 4] = boxes[:, :2].T + scene.margin
-    for _ in range(ROUNDS):
-        np.multiply(now[:, :4], np.cos(now[:, 4:] - _QUARTERS), out=frame[:, :, :4], casting="same_kind")
+    sides, angle, ways_out, ends = now[:, :4], now[:, 4:], frame[:, :, :4], seen[:, 4:]
+    for count in ROUNDS:
+        points, forms = _side_points(count)
+        np.multiply(sides, np.cos(angle - _QUARTERS), out=ways_out)
         x, y = (frame @ points).astype(np.int32)
-        seen = scene.pixels.take(y * scene.columns + x, mode="clip").astype(np.float32) @ forms
-        sides = now @ _TO_SIDES
-        seen[:, 4:] *= sides * sides
-        way = seen @ weigh - area
-        step *= np.where(way * before < 0, SHRINK, GROW)
+        y *= scene.columns
+        y += x
+        np.matmul(scene.pixels.take(y, mode="clip").astype(np.float32), forms, out=seen)
+        lengths = now @ _TO_SIDES
+        ends *= lengths * lengths
+        way = seen @ weigh - _AREA
+        step *= _PACE.take(before * way < 0)
         before = way
         now += np.copysign(step, way)
         np.maximum(now, _LEAST, out=now)
-    off = (now[:, :4] * np.cos(now[:, 4:] - _QUARTERS)) @ _TO_MIDDLE
-    return np.concatenate((boxes[:, :2] + off.T, now @ _TO_SIDES, now[:, 4:]), 1)
+    off = (sides * np.cos(angle - _QUARTERS)) @ _TO_MIDDLE
+    return np.concatenate((boxes[:, :2] + off.T, now @ _TO_SIDES, angle), 1)
 
 
 # Of a box as it climbs (its right, left, lower and upper side, and its angle): what each does.
-_TO_SIDES = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 0]], np.float64)
+_TO_HALVES = np.array([[0] * 5, [0] * 5, [0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0, 1]])
+_TO_SIDES = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 0]], np.float32)
 _TO_MIDDLE = np.array([0.5, -0.5, 0.5, -0.5])
-_TO_WAY = np.vstack((np.eye(5), [[0, 0, 0, 0, 1]]))  # both pairs of sides turn the box
-_LEAST = np.array([0.05, 0.05, 0.05, 0.05, -math.inf])
-_QUARTERS = np.array([[0, 0, -1, -1], [1, 1, 0, 0]])[:, None] * math.pi / 2  # so that a cosine is the side's x, and y
+_TO_WAY = np.vstack((np.eye(5), [[0, 0, 0, 0, 1]])).astype(np.float32)  # both pairs of sides turn the box
+_AREA = np.array([1, 1, 1, 1, 0], np.float32)
+_PACE = np.array([GROW, SHRINK], np.float32)
+_LEAST = np.array([0.05, 0.05, 0.05, 0.05, -math.inf], np.float32)
+# so that a cosine is the side's x, and y
+_QUARTERS = np.array([[0, 0, -1, -1], [1, 1, 0, 0]], np.float32)[:, None] * np.float32(math.pi / 2)
 
 
 @functools.cache
-def _side_points() -> tuple[Float32, Float32]:
+def _side_points(count: int) -> tuple[Float32, Float32]:
     """Points under the sides (right, left, lower, upper), and what is made of the cells there.
 
-    (5, 4 POINTS): what to multiply the ways to the sides and 1 by; (4 POINTS, 6): the mean of each side, and how much
+    (5, 4 count): what to multiply the ways to the sides and 1 by; (4 count, 6): the mean of each side, and how much
     more of the object the ends of the lower and upper side (times w²) and of the right and left side (times h²) find
     one way round.
     """
-    t = (np.arange(POINTS) + 0.5) / POINTS
-    one, none = np.ones(POINTS), np.zeros(POINTS)
+    t = (np.arange(count) + 0.5) / count
+    one, none = np.ones(count), np.zeros(count)
     points = [[one, none, t, t], [none, -one, t - 1, t - 1], [t, t, one, none], [t - 1, t - 1, none, -one], [one] * 4]
-    forms = np.zeros((4, POINTS, 6), np.float32)
-    forms[range(4), :, range(4)] = 1 / POINTS
-    forms[range(4), :, [5, 5, 4, 4]] = np.outer((-1, 1, 1, -1), t - 0.5) / POINTS
+    forms = np.zeros((4, count, 6), np.float32)
+    forms[range(4), :, range(4)] = 1 / count
+    forms[range(4), :, [5, 5, 4, 4]] = np.outer((-1, 1, 1, -1), t - 0.5) / count
     return np.array(points, np.float32).reshape(5, -1), forms.reshape(-1, 6)
 
 
@@ -177,28 +191,26 @@ def _coarse_boxes(shares: Float32, alpha: float) -> tuple[Float, float]:
 
     Also how many of those cells a coarse one measures.
     """
-    across, down, angles, n, first, lines = _turned_grids()
+    places, angles, cos, sin, n, first, lines = _turned_grids()
     cell = max(shares.shape) / COARSE
     rows, columns = (max(1, round(length / cell)) for length in shares.shape)
     share = cv2.resize(shares, (columns, rows), interpolation=cv2.INTER_AREA)
-    square = np.full((COARSE, COARSE), -1, np.float32)
-    square[:rows, :columns] += share * np.float32(1 + alpha)
+    square = np.full((COARSE + 2, COARSE + 2), -1, np.float32)
+    square[1 : rows + 1, 1 : columns + 1] += share * np.float32(1 + alpha)
     m = cv2.moments(share)
     ox, oy = m["m10"] / m["m00"] - (COARSE - 1) / 2, m["m01"] / m["m00"] - (COARSE - 1) / 2
-    weights = cv2.remap(square, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=-1.0)
+    weights = cv2.resize(square, None, fx=PARTS, fy=PARTS, interpolation=cv2.INTER_LINEAR).take(places)
     sums = cv2.integral(weights, sdepth=cv2.CV_32F)  # of all the turned grids, one below the other
     # two places to begin at for each angle: rows about the middle of mass, and the densest band
-    cos, sin = np.cos(angles), np.sin(angles)
     middle = oy * cos - ox * sin + n / 2
     spread = (sin * sin * m["mu20"] - 2 * sin * cos * m["mu11"] + cos * cos * m["mu02"]) / m["m00"]
     half = np.sqrt(np.maximum(3 * spread, 0.25))
-    rims = sums[lines[:ANGLES], -1]
+    rims = sums[:, -1].take(first[:ANGLES, None] + np.arange(n + 1))
     band = np.argmax(rims[:, BAND:] - rims[:, :-BAND], axis=1)
     top = np.concatenate((np.maximum(middle - half, 0).astype(np.intp), band))
     bottom = np.concatenate((np.minimum(middle + half + 1, n).astype(np.intp), band + BAND))
-    for _ in range(2):
-        left, right, _ = _best_runs(sums[first + bottom] - sums[first + top])
-        top, bottom, gain = _best_runs(sums[lines, right[:, None]] - sums[lines, left[:, None]])
+    left, right, _ = _best_runs(sums.take(first + bottom, axis=0) - sums.take(first + top, axis=0))
+    top, bottom, gain = _best_runs(sums.take(lines + right[:, None]) - sums.take(lines + left[:, None]))
     better = np.argmax(gain.reshape(2, -1), axis=0) * ANGLES + np.arange(ANGLES)
     found = gain[better]
     ring = np.concatenate((found[-1:], found, found[:1]))  # a quarter turn leads back to the first angle
@@ -207,24 +219,28 @@ def _coarse_boxes(shares: Float32, alpha: float) -> tuple[Float, float]:
     u, v = (left + right - n)[best] / 2, (top + bottom - n)[best] / 2
     cos, sin = cos[best % ANGLES], sin[best % ANGLES]
     x, y = u * cos - v * sin + COARSE / 2, u * sin + v * cos + COARSE / 2
-    boxes = np.column_stack((x, y, (right - left)[best], (bottom - top)[best], angles[best % ANGLES]))
+    boxes = np.array((x, y, (right - left)[best], (bottom - top)[best], angles[best % ANGLES])).T
     return boxes * (cell, cell, cell, cell, 1), cell
 
 
 @functools.cache
-def _turned_grids() -> tuple[Float32, Float32, Float, int, Index, Index]:
-    """Places x and y (ANGLES n, n) on the coarse cells of turned grids of n x n cells, and the angles in radians.
+def _turned_grids() -> tuple[Index, Float, Float, Float, int, Index, Index]:
+    """Where (ANGLES n, n) turned grids of n x n cells lie on the parts of the coarse cells and of a rim around them.
 
-    With them n and, twice over, the rows of their integral that the grids begin at (2 ANGLES,), and all rows of each.
+    With that the angles in radians, their cosines and sines, n and, twice over, the rows of their integral that the
+    grids begin at (2 ANGLES,), and where each of their rows begins in it (2 ANGLES, n + 1).
     """
     angles = np.linspace(-math.pi / 4, math.pi / 4, ANGLES, endpoint=False)
     n = math.ceil(COARSE * math.sqrt(2)) + 1
     at = np.arange(n) - (n - 1) / 2
     cos, sin = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
-    x, y = cos * at - sin * at[:, None], sin * at + cos * at[:, None]
-    x, y = ((v + (COARSE - 1) / 2).reshape(-1, n).astype(np.float32) for v in (x, y))
+    whole = (COARSE + 2) * PARTS
+    x, y = (
+        np.clip(np.floor(v * PARTS + whole / 2), 0, whole - 1).astype(np.intp).reshape(-1, n)
+        for v in (cos * at - sin * at[:, None], sin * at + cos * at[:, None])
+    )
     first = np.tile(np.arange(ANGLES) * n, 2)
-    return x, y, angles, n, first, first[:, None] + np.arange(n + 1)
+    return y * whole + x, angles, cos.ravel(), sin.ravel(), n, first, (first[:, None] + np.arange(n + 1)) * (n + 1)
 
 
 def _best_runs(sums: Float32) -> tuple[Index, Index, Float32]:
@@ -235,10 +251,10 @@ def _best_runs(sums: Float32) -> tuple[Index, Index, Float32]:
     """
     low = np.minimum.accumulate(sums, axis=1)
     held = sums - low
-    end = np.argmax(held, axis=1)
-    each = np.arange(len(sums))
-    first = np.argmax(sums == low[each, end][:, None], axis=1)
-    return first, end, held[each, end]
+    end = held.argmax(axis=1)
+    each = end + np.arange(0, sums.size, sums.shape[1])
+    first = (sums == low.take(each)[:, None]).argmax(axis=1)
+    return first, end, held.take(each)
 
 
 # Areas
@@ -252,20 +268,27 @@ def _covered(boxes: Float, sums: _Sums) -> Float:
     """
     rows = len(sums.once)
     cx, cy, w, h, angle = boxes.T[:, :, None]
-    cos, sin = (np.where(np.abs(f) < 1e-9, 1e-9, f) for f in (np.cos(np.radians(angle)), np.sin(np.radians(angle))))
-    across, along = np.array([-0.5, -0.5, 0.5, 0.5]), np.array([-0.5, 0.5, -0.5, 0.5])
-    corners = np.clip(cy + across * w * sin + along * h * cos, 0, rows)
-    whole = np.broadcast_to(np.arange(rows + 1.0), (len(boxes), rows + 1))
-    y = np.sort(np.concatenate((whole, corners), axis=1), axis=1)
+    turn = np.cos(np.radians(angle) - _QUARTER)
+    cos, sin = np.where(np.abs(turn) < 1e-9, 1e-9, turn)
+    corners = cy + w * sin * _ENDS[0] + h * cos * _ENDS[1]
+    y = np.empty((len(boxes), rows + 5))
+    np.minimum(np.maximum(corners, 0), rows, out=y[:, :4])
+    y[:, 4:] = np.arange(rows + 1)
+    y.sort(axis=1)
     # a line meets the strip between the left and right side, and the one between the upper and lower side
-    first, second = cx - (y - cy) * sin / cos, cx + (y - cy) * cos / sin
+    down = y - cy
+    first, second = cx - down * (sin / cos), cx + down * (cos / sin)
     a, b = np.abs(w / cos) / 2, np.abs(h / sin) / 2
-    left, right = np.maximum(first - a, second - b), np.minimum(first + a, second + b)
+    left, right = ends = np.stack((np.maximum(first - a, second - b), np.minimum(first + a, second + b)))
     crossed = left[:, 1:] + left[:, :-1] < right[:, 1:] + right[:, :-1]
     row = np.minimum(((y[:, 1:] + y[:, :-1]) / 2).astype(np.intp), rows - 1)
-    until_left, until_right = sums.mean_until(row, np.stack((left, right)))
-    found: Float = np.where(crossed, (until_right - until_left) * np.diff(y, axis=1), 0.0).sum(axis=1)
+    until_left, until_right = sums.mean_until(row, ends)
+    found: Float = ((until_right - until_left) * (y[:, 1:] - y[:, :-1]) * crossed).sum(axis=1)
     return found
+
+
+_QUARTER = np.array([0.0, math.pi / 2])[:, None, None]
+_ENDS = np.array([[-0.5, -0.5, 0.5, 0.5], [-0.5, 0.5, -0.5, 0.5]])  # of a box's sides, at its corners
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -281,18 +304,26 @@ class _Sums:
         height, width = picture.shape
         values = np.zeros((height, width + 2))
         values[:, 1:-1] = picture
-        once = np.cumsum(values, axis=1) - values
-        steps = once + values / 2
-        return cls(values, once, np.cumsum(steps, axis=1) - steps)
+        once = _run(values)
+        return cls(values, once, _run(once + values / 2))
 
     def mean_until(self, row: Index, x: Float) -> Float:
         """Mean (..., N) of the sums of `row` up to a place that runs evenly from each `x` (..., N + 1) to the next."""
-        begin, length = x[..., :-1], np.diff(x)
-        length = np.where(np.abs(length) < 1e-6, 1e-6, length)
-        x = np.stack((begin + length, begin)) + 1
-        pixel = np.maximum(np.minimum(x, self.values.shape[1] - 1), 0).astype(np.intp)
-        x -= pixel
-        pixel += row * self.values.shape[1]
-        upto = self.twice.take(pixel) + x * (self.once.take(pixel) + x / 2 * self.values.take(pixel))
+        columns = self.values.shape[1]
+        length = x[..., 1:] - x[..., :-1]
+        length[np.abs(length) < 1e-6] = 1e-6
+        at = np.empty((2, *length.shape))
+        np.add(x[..., :-1], 1, out=at[1])
+        np.add(at[1], length, out=at[0])
+        pixel = np.maximum(np.minimum(at, columns - 1), 0).astype(np.intp)
+        at -= pixel
+        pixel += row * columns
+        upto = self.twice.take(pixel) + at * (self.once.take(pixel) + at / 2 * self.values.take(pixel))
         out: Float = (upto[0] - upto[1]) / length
         return out
+
+
+def _run(values: Float) -> Float:
+    """Sum of each row (H, W) up to where each of its values begins."""
+    sums = cv2.integral(values, sdepth=cv2.CV_64F)  # in a third of the time of a cumsum
+    return np.subtract(sums[1:, :-1], sums[:-1, :-1])
