@@ -73,6 +73,10 @@ def test_a_perfect_tracker(folder):
     assert (masks.region.mean, masks.contour.mean, masks.region.decay) == (1, 1, 0)
     assert report.means["success_auc"] == pytest.approx(20 / 21)
     assert (report.means["J&F"], report.means["precision"], report.means["norm_precision"]) == (1, 1, 1)
+    # it says .75 of each of the 3 + 5 frames after the first, and is right on all
+    assert report.honesty.bins[0].frames == 8
+    assert (report.means["score_bias"], report.means["score_error"]) == pytest.approx((-0.25, 0.25))
+    assert "score_tells" not in report.means
     assert (report.model, report.engine, report.precision) == ("colour", "eyes", "f32")
     assert calls == [("a/boxes", i, 10) for i in range(1, 5)] + [("a/masks", i, 10) for i in range(5, 11)]
 

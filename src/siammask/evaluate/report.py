@@ -17,7 +17,8 @@ from rich.table import Table
 from siammask import __version__
 from siammask.engines import cpu_features
 from siammask.errors import InputError
-from siammask.evaluate.overlap import box_iou
+from siammask.evaluate.honesty import Honesty, honesty
+from siammask.evaluate.overlap import Float64, box_iou
 from siammask.evaluate.protocols import (
     Given,
     OnePassScores,
@@ -74,6 +75,7 @@ class Report:
 
     sequences: tuple[SequenceReport, ...]
     ms: Spread | None  # over the frames of all sequences, but the first of each
+    honesty: Honesty | None  # of their scores; None where there is only one frame each
     model: str
     engine: str
     precision: str
@@ -82,7 +84,10 @@ class Report:
 
     @property
     def means(self) -> dict[str, float]:
-        """Mean over sequences by name of the figure; J, F and J&F over those with masks, and absent without any."""
+        """Mean over sequences by name of the figure; J, F and J&F over those with masks, and absent without any.
+
+        Those of the score are over all frames together.
+        """
         with_masks = [(s.region, s.contour) for s in self.sequences if s.region is not None and s.contour is not None]
         figures: dict[str, float] = {}
         if with_masks:
@@ -96,6 +101,10 @@ class Report:
         grown = [s.growth for s in self.sequences if s.growth is not None]
         if grown:
             figures["growth"] = float(np.mean(grown))
+        if self.honesty is not None:
+            figures["score_bias"], figures["score_error"] = self.honesty.bias, self.honesty.error
+            if self.honesty.tells is not None:
+                figures["score_tells"] = self.honesty.tells
         return figures
 
     def to_json(self) -> dict[str, Any]:
@@ -123,6 +132,8 @@ class Report:
         figures = (_digits(means.get(name)) for name in ("J", "F", "success_auc", "precision"))
         table.add_row("mean", str(frames), *figures, _spread(self.ms), style="bold")
         table.caption = "J, F without first, last frame; AUC of success; precision at 20 px; ms: median (10-90 %)"
+        if self.honesty is not None:
+            table.caption += f"\nscore - overlap: {self.honesty.bias:+.3f}, calibration error {self.honesty.error:.3f}"
         return table
 
 
@@ -162,6 +173,7 @@ def evaluate_sequences(
     done = 0
     reports: list[SequenceReport] = []
     times: list[np.ndarray] = []
+    scores, overlaps = [], []
     for sequence in chosen:
 
         def each(number: int, sequence: Sequence = sequence, before: int = done) -> None:
@@ -174,10 +186,13 @@ def evaluate_sequences(
             raise InputError(f"Sequence {sequence.name}: {error}") from error
         done += len(trajectory.boxes)
         times.append(trajectory.ms[1:])
+        scores.append(trajectory.scores[1:])
+        overlaps.append(true_overlaps(sequence, trajectory)[1:])
         reports.append(score(sequence, trajectory))
     return Report(
         tuple(reports),
         Spread.of(np.concatenate(times)),
+        honesty(np.concatenate(scores), np.concatenate(overlaps)),
         tracker.variant.name,
         tracker.engine.name,
         tracker.engine.precision,
@@ -198,6 +213,17 @@ def score(sequence: Sequence, trajectory: Trajectory) -> SequenceReport:
         growth(truth[1:], trajectory.boxes[1:]),
         Spread.of(trajectory.ms[1:]),
     )
+
+
+def true_overlaps(sequence: Sequence, trajectory: Trajectory) -> Float64:
+    """What the scores estimate (n,): IoU of the masks, without true ones of the boxes; 0 where nothing is to be seen.
+
+    So two empty masks, whose J is 1, count 0: there a score is to be low.
+    """
+    boxes = box_iou(sequence.boxes[trajectory.first :], trajectory.boxes)
+    if trajectory.region is None:
+        return boxes
+    return np.where((sequence.boxes[trajectory.first :, 2:] > 0).all(axis=1), trajectory.region, 0.0)
 
 
 def growth(truth: np.ndarray, predicted: np.ndarray) -> float | None:
