@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import cv2
 import numpy as np
 import pytest
@@ -104,8 +106,22 @@ def test_averaged_is_the_mean_over_areas(before: int, side: int) -> None:
     np.testing.assert_allclose(batches.averaged(x, side).numpy(), np.stack(wanted), atol=1e-4)
 
 
-def test_loading_without_and_with_a_worker_gives_the_same_clips(pool: Pool) -> None:
-    alone = first(pool, 3)
-    loader = torch.utils.data.DataLoader(Clips(pool, ClipSettings(), 2, 3, 0, None), batch_size=None, num_workers=1)
+def test_a_worker_gives_the_same_clips_after_openvino_has_run_here(pool: Pool) -> None:
+    """A worker that was forked then would wait for ever; and the pool goes to it as a path, not as its bytes."""
+    torch.manual_seed(0)
+    frozen = Frozen(Light().eval(), 3)
+    alone = first(pool, 3, frozen=frozen)
+    clips = Clips(pool, ClipSettings(), 2, 3, 0, frozen)
+    assert len(pickle.dumps(Clips(pool, ClipSettings(), 2, 3, 0, None))) < 2000
+    assert isinstance(pickle.loads(pickle.dumps(clips)).pool.bytes, np.memmap)
+    loader = torch.utils.data.DataLoader(clips, batch_size=None, timeout=300, **batches.processes(1))
     apart = next(iter(loader))
-    assert all(torch.equal(alone[name], apart[name]) for name in SHAPES if name != "seconds")
+    assert alone.keys() == apart.keys() >= {"f2", "f4", "masks"}
+    assert all(torch.equal(alone[name], apart[name]) for name in alone if name != "seconds")
+
+
+def test_without_workers_batches_are_made_here(pool: Pool) -> None:
+    loader = torch.utils.data.DataLoader(
+        Clips(pool, ClipSettings(), 2, 3, 0, None), batch_size=None, **batches.processes(0)
+    )
+    assert torch.equal(next(iter(loader))["pixels"], first(pool, 3)["pixels"])

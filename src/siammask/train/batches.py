@@ -5,9 +5,11 @@ The frozen part runs in OpenVINO (bf16 where the CPU computes in it), which is s
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,6 +78,18 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
                 batch |= _frozen_features(graphs, batch.pop("pixels").numpy())
             batch["seconds"] = torch.tensor(time.perf_counter() - began)
             yield batch
+
+
+def processes(workers: int) -> dict[str, Any]:
+    """Options of a DataLoader whose batches are made in so many processes of their own; 0: in this one.
+
+    They are not forked from this one: OpenVINO, once it has computed here, would wait in them for threads that a fork
+    does not take along. What they are given is pickled (a `Pool` as its path, which they map again).
+    """
+    if not workers:
+        return {"num_workers": 0}
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    return {"num_workers": workers, "prefetch_factor": 4, "multiprocessing_context": method}
 
 
 def clip(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipSettings) -> Rendered:

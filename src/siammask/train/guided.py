@@ -24,7 +24,7 @@ from siammask.network.guided import Features, Guided, Memory
 from siammask.network.light import imagenet_light
 from siammask.train import device as on_device
 from siammask.train import losses, pool
-from siammask.train.batches import FEATURES, Batch, Clips, Frozen, averaged
+from siammask.train.batches import FEATURES, Batch, Clips, Frozen, averaged, processes
 from siammask.train.clips import SHOWN
 from siammask.train.config import TrainConfig
 from siammask.train.task import Steps, Task
@@ -156,14 +156,7 @@ def make_batches(c: TrainConfig, network: Guided, step: int, device: torch.devic
         return on_device.batches(data, c.data.clips, c.optim.batch, c.seed, step, c.data.workers, device)
     frozen = Frozen(copy.deepcopy(network.backbone).eval(), network_begins(network), network.shape.crop)
     clips = Clips(data, c.data.clips, c.optim.batch, c.seed, step, frozen)
-    return iter(
-        DataLoader(
-            clips,
-            batch_size=None,
-            num_workers=c.data.workers,
-            prefetch_factor=4 if c.data.workers else None,
-        )
-    )
+    return iter(DataLoader(clips, batch_size=None, **processes(c.data.workers)))
 
 
 def engine(network: Guided, c: TrainConfig, device: str) -> GuidedEngine:

@@ -24,7 +24,7 @@ from siammask.network.light import imagenet_light
 from siammask.network.resnet import ResNet50
 from siammask.network.siamese import LightTop, Siamese
 from siammask.train import pool
-from siammask.train.batches import FEATURES, Batch, Frozen
+from siammask.train.batches import FEATURES, Batch, Frozen, processes
 from siammask.train.config import TrainConfig
 from siammask.train.pairs import PairGrid, Pairs
 from siammask.train.siamese_losses import box_loss, mask_loss, score_loss, total
@@ -142,8 +142,7 @@ def batches(c: TrainConfig, network: Siamese, start: int, device: torch.device) 
         frozen = Frozen(copy.deepcopy(network.backbone.light).eval(), end)
     skips = draws(c) and row.mask == "refined"
     pairs = Pairs(data, c.data.clips, settings, grid, c.optim.batch, c.seed, start, frozen, skips)
-    workers = c.data.workers
-    loader = DataLoader(pairs, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
+    loader = DataLoader(pairs, batch_size=None, **processes(c.data.workers))
     return ({name: value.to(device) for name, value in batch.items()} for batch in loader)
 
 
