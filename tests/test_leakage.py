@@ -47,8 +47,9 @@ DAVIS_VAL = frozenset(
 @pytest.fixture(params=CONFIGS, ids=lambda file: file.stem)
 def data(request: pytest.FixtureRequest) -> configs.DataConfig:
     data = configs.read(request.param).data
-    if not (ROOT / data.root).is_dir():
-        pytest.skip(f"The training pool {data.root} is absent, so there is nothing that could leak.")
+    for folder in (data.root, *data.more):
+        if not (ROOT / folder).is_dir():
+            pytest.skip(f"The training pool {folder} is absent, so there is nothing that could leak.")
     return data
 
 
@@ -86,7 +87,8 @@ def test_no_sequence_of_the_evaluation_set_is_trained_on(data: configs.DataConfi
 def _read(data: configs.DataConfig) -> list[Path]:
     """Every picture that training reads, and those that choose its checkpoint."""
     root = ROOT / data.root
-    trained = [image for _, _, files, _ in pool.listing(root, data.sources, data.validation) for image, _, _ in files]
+    found = pool.listing(root, data.sources, data.validation, [ROOT / folder for folder in data.more])
+    trained = [image for _, _, files, _ in found for image, _, _ in files]
     return trained + [image for name in data.validation for image in sorted((root / name / "frames").iterdir())]
 
 

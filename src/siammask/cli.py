@@ -492,13 +492,23 @@ def import_data(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Data as they were downloaded or exported.")],
     kind: Annotated[
         str,
-        typer.Option(metavar="KIND", help="Layout: coco, vid, ytvos, davis, got10k, lasot, cvat, yolo-seg, coco-own."),
+        typer.Option(
+            metavar="KIND", help="Layout: coco, vid, ytvos, davis, got10k, lasot, cvat, yolo-seg, cutouts, coco-own."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="POOL/SOURCE", help="New folder for the source in the training pool.")],
     only: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Names of the clips to take, one a line (ImageSets of DAVIS, say)."),
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Names of clips not to take, with * ? [a-c]; may be given again."),
+    ] = None,
+    distinct: Annotated[
+        float, typer.Option(metavar="SHARE", help="Of cut-outs that differ by less (0.05, say), keep the first.")
+    ] = 0.0,
+    licence: Annotated[str, typer.Option(metavar="TEXT", help="The data's licence, for the pool's manifest.")] = "",
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report here too.")] = None,
 ) -> None:
     """Bring data in a known layout into that of the training pool; list what could not be used."""
@@ -512,7 +522,16 @@ def import_data(
         except (OSError, UnicodeDecodeError) as error:
             raise MediaError(f"{only} cannot be read ({error}).") from error
     with _progress("importing", None) as advance:
-        report = import_folder(folder, kind, out, names, lambda name: advance(1, name=name))
+        report = import_folder(
+            folder,
+            kind,
+            out,
+            names,
+            lambda name: advance(1, name=name),
+            leave_out=leave_out or (),
+            distinct=distinct,
+            licence=licence,
+        )
     print(f"  {out}")
     _tell_data(report, json_file)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from siammask.errors import InputError
 from siammask.network.guided import CROP, MASK
 from siammask.train import clips
+from siammask.train import pool as pools
 from siammask.train.clips import (
     FIRST,
     FRAMES,
@@ -306,6 +309,32 @@ def test_weights_choose_sources(pool: Pool) -> None:
 def test_a_weight_of_no_source(pool: Pool) -> None:
     with pytest.raises(InputError, match=r"names 'davis', which has no clip to train on; there are blobs, boxed"):
         Chooser.make(pool, ClipSettings(weights={"davis": 1.0}))
+
+
+@pytest.fixture
+def with_cutouts(root: Path, tmp_path: Path) -> Pool:
+    """The drawn stills, and the same as cut-outs."""
+    shutil.copytree(root / "stills", tmp_path / "more/cut")
+    (tmp_path / "more/manifest.json").write_text('{"sources": [{"name": "cut", "kind": "cutouts"}]}')
+    return pools.build(root, tmp_path / "cache", ("stills", "cut"), more=(tmp_path / "more",))
+
+
+def test_cutouts_are_shown_on_other_pictures(with_cutouts: Pool) -> None:
+    """Even where nothing else is pasted; they are what is pasted, but never what is pasted on."""
+    settings = replace(QUIET, paste=0.0, lookalike=1.0)
+    made = [p for p, _ in plans(with_cutouts, settings, 30)]
+    cut = {picture.offset for clip in with_cutouts.clips if clip.cutout for picture in clip.pictures}
+    assert {p.source for p in made} == {"stills", "cut"}
+    for p in made:
+        assert p.layers[0].pictures[0].offset not in cut
+        assert (p.layers[0].target is None) == (p.source == "cut")
+    assert any(layer.pictures[0].offset in cut for p in made for layer in p.layers if layer.target is None)
+
+
+def test_cutouts_need_other_pictures(with_cutouts: Pool) -> None:
+    with_cutouts.clips = tuple(clip for clip in with_cutouts.clips if clip.cutout)
+    with pytest.raises(InputError, match="cut-outs but no still to paste them on; add a source"):
+        Chooser.make(with_cutouts, QUIET)
 
 
 def test_plans_do_not_read_pixels(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

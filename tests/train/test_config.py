@@ -51,6 +51,18 @@ def test_a_file_extends_another(tmp_path: Path) -> None:
     assert (c.variant, c.output, c.optim.lr, c.optim.steps) == ("guided", "mine", 0.1, 9)
 
 
+def test_sources_of_its_own_have_weights_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "below.toml").write_text(LEAST + "[data.clips]\npart = 0.5\nweights = { a = 2, b = 3 }\n")
+    assert read(tmp_path, 'extends = "below.toml"\nseed = 3\n').data.clips.weights == {"a": 2.0, "b": 3.0}
+    data = read(tmp_path, 'extends = "below.toml"\n[data]\nsources = ["c"]\nmore = ["d"]\n').data
+    assert (data.root, data.sources, data.more) == ("data", ("c",), ("d",))
+    assert (data.clips.part, data.clips.weights) == (0.5, {})
+    c = read(tmp_path, 'extends = "below.toml"\n[data]\nsources = ["a"]\n[data.clips.weights]\na = 4\n')
+    assert c.data.clips.weights == {"a": 4.0}
+    with pytest.raises(InputError, match="data is 3; expected a table"):
+        read(tmp_path, 'extends = "below.toml"\ndata = 3\n')
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

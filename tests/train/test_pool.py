@@ -115,8 +115,47 @@ def test_listing_names_the_files_that_are_read(root: Path) -> None:
     assert box is None
 
 
+def test_a_source_may_lie_in_a_further_pool(root: Path, tmp_path: Path) -> None:
+    """The first pool that has it gives it; what is known of the others does not change their file."""
+    shutil.copytree(root / "stills", tmp_path / "more/drawn")
+    shutil.copytree(root / "stills", tmp_path / "more/stills")
+    (tmp_path / "more/stills/images/two.jpg").unlink()  # not the one that is read
+    more = (tmp_path / "none", tmp_path / "more")
+    (tmp_path / "more/manifest.json").write_text('{"sources": [{"name": "drawn", "kind": "cutouts"}]}')
+    made = pools.build(root, tmp_path / "cache", ("stills", "drawn"), ["drawn/rim"], more)
+    assert [(c.source, c.name) for c in made.clips] == [
+        ("stills", "two"),
+        ("stills", "rim"),
+        ("stills", "large"),
+        ("drawn", "two"),
+        ("drawn", "large"),
+    ]
+    assert [c.cutout for c in made.clips] == [False] * 3 + [True] * 2
+    assert pickle.loads(pickle.dumps(made)).clips == made.clips
+    with pytest.raises(MediaError, match=r"drawn or .*none/drawn is missing; check `data\.root`, `data\.more` and"):
+        pools.build(root, tmp_path / "cache", ("drawn",), more=more[:1])
+
+
+def test_cutouts_of_old(root: Path, tmp_path: Path) -> None:
+    """One source is known to hold them, also where the decoded file does not say it."""
+    shutil.copytree(root / "stills", tmp_path / "eth80")
+    made = pools.build(tmp_path, tmp_path / "cache", ("eth80",))
+    assert all(clip.cutout for clip in made.clips)
+    index = made.file.with_suffix(".json")
+    index.write_text(index.read_text().replace(', "cutout": true', ""))
+    assert Pool(made.file).clips == made.clips
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"sources": [{"kind": "cutouts"}]}', '{"name": "an app"}'])
+def test_a_manifest_of_something_else(tmp_path: Path, text: str) -> None:
+    assert pools.manifest(tmp_path) == {}
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(MediaError, match=r"manifest\.json is no manifest of a training pool"):
+        pools.manifest(tmp_path)
+
+
 def test_a_missing_source_is_said_before_anything_is_decoded(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"nowhere is missing; check `data\.root` and `data\.sources`"):
+    with pytest.raises(MediaError, match=r"nowhere is missing; check `data\.root`, `data\.more` and"):
         pools.build(root, tmp_path, ("blobs", "nowhere"))
     assert not list(tmp_path.iterdir())
 

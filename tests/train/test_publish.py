@@ -91,6 +91,11 @@ def test_licences_come_from_the_manifest(tmp_path: Path) -> None:
         "others": "not stated",
     }
     assert [publishing.is_free(text) for text in found.values()] == [True, False, False, False]
+    (tmp_path / "more").mkdir()
+    sources = [{"name": "others", "licence": "MIT"}, {"name": "pets", "licence": "of another pool"}]
+    (tmp_path / "more/manifest.json").write_text(json.dumps({"sources": sources}))
+    found = publishing.licences_of(tmp_path, ["pets", "others"], [tmp_path / "more"])
+    assert found == {"pets": "CC BY-SA 4.0", "others": "MIT"}
 
 
 @pytest.mark.parametrize(

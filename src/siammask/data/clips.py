@@ -37,6 +37,7 @@ class Picture:
     ids: Path | None = None  # an indexed mask, in place of things
     size: tuple[int, int] | None = None  # (W, H) that the annotation speaks of
     relative: bool = False  # boxes are in shares of the frame
+    cutout: str = ""  # category of its one object, which its alpha shows; in place of things
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,18 +80,26 @@ def pictures(folder: Path, deep: bool = False) -> list[Path]:
 
 
 def read_whole(path: Path) -> UInt8:
-    """A picture (H, W, 3) BGR; raise MediaError where it cannot be read, or is cut off (OpenCV fills that with grey).
+    """A picture (H, W, 3) BGR; raise MediaError where it cannot be read or is cut off (OpenCV fills with grey)."""
+    whole(path)
+    return read_picture(path)
 
-    A JPEG's last scan (marker FFDA) must be followed by the end marker FFD9, a PNG's data by IEND.
+
+def whole(path: Path) -> bytes:
+    """A picture's file; raise MediaError where it cannot be read, or is cut off.
+
+    A JPEG's last scan (marker FFDA) must be followed by the end marker FFD9, a PNG's data by IEND, and a WebP be as
+    long as it says.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise MediaError(f"Picture {path} cannot be read ({error.strerror}).") from error
     jpeg = data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    if jpeg or (data[:4] == b"\x89PNG" and b"IEND" not in data[-32:]):
+    webp = data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if jpeg or webp or (data[:4] == b"\x89PNG" and b"IEND" not in data[-32:]):
         raise MediaError(f"Picture {path} ends in the middle.")
-    return read_picture(path)
+    return data
 
 
 def flat(path: Path | str) -> str:

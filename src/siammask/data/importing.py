@@ -7,13 +7,14 @@ import os
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from siammask.data import boxes, coco, cvat, paired, voc, yolo
+from siammask.data import boxes, coco, cutouts, cvat, paired, voc, yolo
 from siammask.data.clips import XYWH, Clip, Picture, Reader, Thing, read_whole
 from siammask.data.report import Problem, Progress, Report, by_file
 from siammask.errors import InputError, MediaError
@@ -21,7 +22,7 @@ from siammask.evaluate.sequences import read_indexed_png
 from siammask.formats.masks import encode_indexed
 from siammask.geometry import Box, UInt8
 from siammask.media.read import read_picture
-from siammask.train.pool import IGNORE
+from siammask.train.pool import CUTOUTS, IGNORE, MANIFEST, manifest
 
 _MOST = IGNORE - 1  # objects that an indexed mask can tell apart
 
@@ -43,6 +44,7 @@ KINDS = {
     "lasot": Kind(boxes.read, "<sequence>/groundtruth.txt with img/*.jpg"),
     "cvat": Kind(cvat.read, "*.xml (CVAT 1.1, for images or for video) with the pictures"),
     "yolo-seg": Kind(yolo.read, "images/ and labels/, or <split>/images/ and <split>/labels/"),
+    CUTOUTS: Kind(cutouts.read, "*.png or *.webp, in it or below, with alpha and one object each"),
     "coco-own": Kind(coco.read_own, "*.json in the format of COCO with the pictures"),
 }
 
@@ -52,6 +54,8 @@ class _Work:
     """An import under way."""
 
     out: Path
+    distinct: float = 0.0
+    thumbnails: dict[str, UInt8] = field(default_factory=dict)  # of the cut-outs that are kept
     problems: list[Problem] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)  # stills
     clips: int = 0
@@ -68,15 +72,22 @@ def import_folder(
     out: Path,
     only: Collection[str] | None = None,
     progress: Progress = lambda name: None,
+    *,
+    leave_out: Collection[str] = (),
+    distinct: float = 0.0,
+    licence: str = "",
 ) -> Report:
     """Write what `folder` holds in the layout `kind` (one of KINDS) as one source of a pool, to the new folder `out`.
 
     Stills with masks become images, masks and items.json. Videos with masks become a sequence each; where there are
     only boxes, every object becomes a sequence from its first to its last visible frame. In a mask, what has only a box
-    or is a crowd is of no known object (255). `only` names the clips to take. JPEGs are copied as they are. `out`
+    or is a crowd is of no known object (255). `only` names the clips to take, `leave_out` those not to, by patterns
+    (`*`, `?`, `[a-c]`). Of cut-outs that differ by less than `distinct` (mean difference of thumbnails, 0 to 1), the
+    first is kept. JPEGs are copied as they are. The pool's manifest gets the source, with its kind and `licence`. `out`
     appears when it is whole; what could not be used is in the report.
 
-    Raises InputError (kind; an `out` that is there already), MediaError (nothing to import; `out` cannot be written).
+    Raises InputError (kind; an `out` that is there already; `distinct`), MediaError (nothing to import; `out` or the
+    manifest cannot be read or written).
     """
     if kind not in KINDS:
         raise InputError(f"No layout is called {kind!r}; choose from {', '.join(KINDS)}.")
@@ -84,13 +95,17 @@ def import_folder(
         raise MediaError(f"{folder} is not a folder.")
     if out.exists():
         raise InputError(f"{out} is there already; give a new folder.")
+    if not 0 <= distinct < 1 or (distinct and kind != CUTOUTS):
+        raise InputError(f"`distinct` is {distinct:g} for {kind}; expected 0 to 1, and above 0 only for {CUTOUTS}.")
+    manifest(out.parent)  # one that cannot be read is said before the work
     part = out.with_name(f".{out.name}.part")
-    work = _Work(part)
-    clips = _clips(folder, kind, only, work)
+    work = _Work(part, distinct)
+    clips = [clip for clip in _clips(folder, kind, only, work) if not any(fnmatchcase(clip.name, p) for p in leave_out)]
     if not clips:
-        first = f" First problem: {work.problems[0]}" if work.problems else ""
-        raise MediaError(f"{folder} holds nothing to import as {kind}; expected {KINDS[kind].expects}.{first}")
-    masked = any(p.ids is not None or any(t.draw is not None for t in p.things) for c in clips for p in c.pictures)
+        raise _nothing(folder, kind, work)
+    masked = any(
+        p.ids is not None or p.cutout or any(t.draw is not None for t in p.things) for c in clips for p in c.pictures
+    )
     stills = masked and not any(clip.video for clip in clips)
     shutil.rmtree(part, ignore_errors=True)  # of an import that was killed
     try:
@@ -104,7 +119,11 @@ def import_folder(
                 _with_boxes(clip, work)
             progress(clip.name)
         if stills:
+            if not work.items:
+                raise _nothing(folder, kind, work)
             (part / "items.json").write_text(json.dumps(work.items, separators=(",", ":")) + "\n")
+        row = {"name": out.name, "kind": kind, "counts": {"pictures": work.pictures, "objects": work.objects}}
+        _put_manifest(row | ({"licence": licence} if licence else {}), out.with_name(MANIFEST))
         os.replace(part, out)
     except OSError as error:
         if isinstance(error, MediaError):
@@ -113,6 +132,11 @@ def import_folder(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Report(work.clips, len(work.items), work.pictures, work.objects, by_file(work.problems))
+
+
+def _nothing(folder: Path, kind: str, work: _Work) -> MediaError:
+    first = f" First problem: {work.problems[0]}" if work.problems else ""
+    return MediaError(f"{folder} holds nothing to import as {kind}; expected {KINDS[kind].expects}.{first}")
 
 
 def _clips(folder: Path, kind: str, only: Collection[str] | None, work: _Work) -> list[Clip]:
@@ -136,17 +160,22 @@ def _clips(folder: Path, kind: str, only: Collection[str] | None, work: _Work) -
 def _still(clip: Clip, work: _Work) -> None:
     """`images/NAME.jpg`, `masks/NAME.png` and an item."""
     picture = clip.pictures[0]
-    pixels = _read(picture, work)
     numbers: dict[int | str, int] = {}
-    ids = None if pixels is None else _ids(picture, pixels, work, numbers)
+    if picture.cutout:
+        pixels, ids = _cutout(clip, work)
+    else:
+        pixels = _read(picture, work)
+        ids = None if pixels is None else _ids(picture, pixels, work, numbers)
     if pixels is None or ids is None or not _objects(ids):
         if ids is not None:
             work.note(picture.file, "No object is left on it; it is left out.")
         return
     image, mask = f"images/{clip.name}.jpg", f"masks/{clip.name}.png"
-    _put_picture(picture, work.out / image)
+    _put_picture(picture, work.out / image, pixels if picture.cutout else None)
     _put_mask(ids, work.out / mask)
     categories = {numbers[thing.key]: thing.category for thing in picture.things if thing.key in numbers}
+    if picture.cutout:
+        categories = {1: picture.cutout}
     objects = []
     for number in _objects(ids):
         where = ids == number
@@ -252,6 +281,27 @@ def _read(picture: Picture, work: _Work) -> UInt8 | None:
     return pixels
 
 
+def _cutout(clip: Clip, work: _Work) -> tuple[UInt8, UInt8] | tuple[None, None]:
+    """Its pixels and ids (H, W); None, and a problem, where it cannot be used or is nearly one that is kept."""
+    file = clip.pictures[0].file
+    try:
+        pixels, mask = cutouts.load(file)
+    except MediaError as error:
+        work.problems.append(Problem.of(file, error))
+        return None, None
+    except InputError as error:
+        work.note(file, f"{error} It is left out.")
+        return None, None
+    if work.distinct:
+        one = cutouts.thumbnail(pixels, mask)
+        for name, other in work.thumbnails.items():
+            if cutouts.difference(one, other) < work.distinct:
+                work.note(file, f"It is nearly the same as {name} and is left out.")
+                return None, None
+        work.thumbnails[clip.name] = one
+    return pixels, mask.astype(np.uint8)
+
+
 def _ids(picture: Picture, pixels: UInt8, work: _Work, numbers: dict[int | str, int]) -> UInt8 | None:
     """(H, W) object ids, 255 for what is of no known object; None, and a problem, where there is no usable mask.
 
@@ -320,13 +370,14 @@ def _objects(ids: UInt8) -> list[int]:
     return [int(v) for v in np.unique(ids) if v not in (0, IGNORE)]
 
 
-def _put_picture(picture: Picture, target: Path) -> Path:
-    """Copy a JPEG as it is, write anything else as one."""
+def _put_picture(picture: Picture, target: Path, pixels: UInt8 | None = None) -> Path:
+    """Copy a JPEG as it is, write anything else, or `pixels` in its place, as one."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if picture.file.suffix.lower() in (".jpg", ".jpeg"):
         shutil.copyfile(picture.file, target)
         return target
-    good, data = cv2.imencode(".jpg", read_picture(picture.file), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    shown = read_picture(picture.file) if pixels is None else pixels
+    good, data = cv2.imencode(".jpg", shown, [cv2.IMWRITE_JPEG_QUALITY, 95])
     if not good:
         raise MediaError(f"{picture.file} cannot be written as a JPEG.")
     target.write_bytes(data.tobytes())
@@ -344,3 +395,12 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _put_manifest(row: dict[str, Any], file: Path) -> None:
+    """Write what is known of a source into a pool's manifest, beside the other sources."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    others = [source for source in known.get("sources", ()) if source["name"] != row["name"]]
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(json.dumps(known | {"sources": [*others, row]}, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, file)

@@ -163,6 +163,7 @@ class Chooser:
     shares: np.ndarray
     cutouts: tuple[tuple[int, int, str], ...]  # clip, object id, category
     by_category: dict[str, tuple[int, ...]]
+    grounds: tuple[int, ...]  # stills to paste on: all that are no cut-outs themselves
 
     @classmethod
     def make(cls, pool: Pool, settings: ClipSettings) -> Chooser:
@@ -170,12 +171,15 @@ class Chooser:
         by_source: dict[str, list[int]] = {}
         cutouts: list[tuple[int, int, str]] = []
         by_category: dict[str, list[int]] = {}
+        grounds: list[int] = []
         for i, clip in enumerate(pool.clips):
             masked = clip.pictures[0].mask
             if masked or clip.is_video:
                 by_source.setdefault(clip.source, []).append(i)
             if clip.is_video or not masked:
                 continue
+            if not clip.cutout:
+                grounds.append(i)
             for k, area in clip.pictures[0].areas.items():
                 if area > 1200 and not _touches_edge(clip.pictures[0], k):
                     name = clip.categories.get(k, clip.source)
@@ -191,6 +195,8 @@ class Chooser:
                 )
         if any(not pool.clips[i].is_video for found in by_source.values() for i in found) and not cutouts:
             raise InputError("No still of the pool has an object that can be cut out (1200 pixels, whole); add some.")
+        if not grounds and any(clip.cutout for clip in pool.clips):
+            raise InputError("The pool has cut-outs but no still to paste them on; add a source of ordinary pictures.")
         shares = np.array([settings.weights.get(s, 1.0) for s in by_source], np.float64)
         return cls(
             pool.clips,
@@ -198,6 +204,7 @@ class Chooser:
             shares / shares.sum(),
             tuple(cutouts),
             {c: tuple(v) for c, v in by_category.items()},
+            tuple(grounds),
         )
 
     def clip(self, rng: np.random.Generator) -> Clip:
@@ -210,9 +217,9 @@ class Chooser:
         i, k, _ = self.cutouts[int(rng.choice(among)) if among else int(rng.integers(len(self.cutouts)))]
         return self.clips[i].pictures[0], k
 
-    def still(self, rng: np.random.Generator) -> Picture:
-        i, _, _ = self.cutouts[int(rng.integers(len(self.cutouts)))]
-        return self.clips[i].pictures[0]
+    def ground(self, rng: np.random.Generator) -> Picture:
+        """A still to paste on."""
+        return self.clips[self.grounds[int(rng.integers(len(self.grounds)))]].pictures[0]
 
 
 def _video(
@@ -271,7 +278,7 @@ def _still(
     box = picture.boxes[k]
     category = clip.categories.get(k, clip.source)
     cuttable = not _touches_edge(picture, k)
-    paste = clip.source == "eth80" or (cuttable and rng.random() < settings.paste)
+    paste = clip.cutout or (cuttable and rng.random() < settings.paste)
     cut = _cut(box, _part(rng)) if rng.random() < settings.part else None
     cuts = (cut,) * FRAMES if cut is not None else None
     bend = int(rng.integers(2**31)) if rng.random() < settings.elastic else None
@@ -280,7 +287,7 @@ def _still(
     size = math.sqrt(box[2] * box[3])
     layers: list[Layer] = []
     if paste:
-        ground = chooser.still(rng)
+        ground = chooser.ground(rng)
         goal = math.exp(rng.uniform(math.log(24), math.log(260)))  # size of the target on the canvas
         zoom = goal / size
         spot = np.array([rng.uniform(0.15, 0.85) * ground.width, rng.uniform(0.15, 0.85) * ground.height])

@@ -1,6 +1,7 @@
 """One TOML file a run: every option is a field here, and an unknown one fails at once.
 
-A file may begin with `extends = "FILE"` (relative to itself): what it does not say is as in that file.
+A file may begin with `extends = "FILE"` (relative to itself): what it does not say is as in that file. One that names
+its own sources has their weights of its own, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from siammask.errors import InputError
 from siammask.train.clips import ClipSettings
 from siammask.train.pairs import PairSettings
+from siammask.train.pool import Pool, build
 from siammask.train.siamese_losses import SiameseWeights
 
 
@@ -23,12 +25,17 @@ from siammask.train.siamese_losses import SiameseWeights
 class DataConfig:
     root: str  # the pool's folder; relative to the working directory
     sources: tuple[str, ...]
+    more: tuple[str, ...] = ()  # further pools: where a source is that is not in `root`
     cache: str = "runs/cache"
     validation: tuple[str, ...] = ()  # "source/sequence": never trained on, tracked to choose the checkpoint
     harder: bool = False  # also track harder versions of those: fast, parts, behind poles, beside a double
     workers: int = 1
     clips: ClipSettings = field(default_factory=ClipSettings)
     pairs: PairSettings = field(default_factory=PairSettings)  # the published family's, drawn from such clips
+
+    def pool(self) -> Pool:
+        """What is trained on, decoded. Raises MediaError for what is missing or cannot be read."""
+        return build(Path(self.root), Path(self.cache), self.sources, self.validation, [Path(p) for p in self.more])
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,11 @@ def _values(file: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise InputError(f"{file}: extends is {base!r}; expected the path of a file.")
-    return _over(_values(file.parent / base, (*above, file.resolve())), values)
+    below = _values(file.parent / base, (*above, file.resolve()))
+    data = values.get("data")
+    if isinstance(data, dict) and "sources" in data:
+        below.get("data", {}).get("clips", {}).pop("weights", None)
+    return _over(below, values)
 
 
 def _over(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

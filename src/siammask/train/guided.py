@@ -23,7 +23,7 @@ from siammask.network import checkpoint, guided
 from siammask.network.guided import Features, Guided, Memory
 from siammask.network.light import imagenet_light
 from siammask.train import device as on_device
-from siammask.train import losses, pool
+from siammask.train import losses
 from siammask.train.batches import FEATURES, Batch, Clips, Frozen, averaged, processes
 from siammask.train.clips import SHOWN
 from siammask.train.config import TrainConfig
@@ -151,7 +151,7 @@ def groups(network: Guided, c: TrainConfig) -> list[dict[str, Any]]:
 
 def make_batches(c: TrainConfig, network: Guided, step: int, device: torch.device) -> Iterator[Batch]:
     """Batches on `device`: on the CPU made by the workers, with features; elsewhere drawn there, with pixels."""
-    data = pool.build(Path(c.data.root), Path(c.data.cache), c.data.sources, c.data.validation)
+    data = c.data.pool()
     if device.type != "cpu":
         return on_device.batches(data, c.data.clips, c.optim.batch, c.seed, step, c.data.workers, device)
     frozen = Frozen(copy.deepcopy(network.backbone).eval(), network_begins(network), network.shape.crop)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +22,9 @@ from siammask.geometry import UInt8
 
 LONG_SIDE = 640  # larger pictures are shrunk to this
 IGNORE = 255
+MANIFEST = "manifest.json"  # in a pool's folder: kind, licence, ... of each source
+CUTOUTS = "cutouts"  # the kind of a source whose pictures have no ground of their own
+_OLD_CUTOUTS = ("eth80",)  # such a source, of a pool whose manifest does not say so
 _VERSION = 3
 
 
@@ -45,6 +49,7 @@ class Clip:
     name: str
     pictures: tuple[Picture, ...]
     categories: dict[int, str]
+    cutout: bool = False  # a still without a ground of its own, to be shown on another picture
 
     @property
     def is_video(self) -> bool:
@@ -76,43 +81,65 @@ class Pool:
         return self.bytes[start : start + picture.width * picture.height].reshape(picture.height, picture.width)
 
 
-def build(root: Path, cache: Path, sources: Iterable[str], without: Iterable[str] = ()) -> Pool:
-    """Decode `sources` under `root`, except the clips named `source/name` in `without`; reuse the file where it exists.
+def build(
+    root: Path, cache: Path, sources: Iterable[str], without: Iterable[str] = (), more: Sequence[Path] = ()
+) -> Pool:
+    """Decode `sources` of the pools `root` and `more`, except the clips named `source/name` in `without`.
 
-    Raises MediaError for what is missing or cannot be read.
+    The file is reused where it exists. Raises MediaError for what is missing or cannot be read.
     """
-    sources, without = tuple(sources), frozenset(without)
-    key = zlib.crc32(json.dumps([str(root.resolve()), sources, sorted(without), LONG_SIDE, _VERSION]).encode())
+    roots, sources, without = (root, *more), tuple(sources), frozenset(without)
+    first, *rest = (str(folder.resolve()) for folder in roots)
+    key = zlib.crc32(json.dumps([first, sources, sorted(without), LONG_SIDE, _VERSION, *rest]).encode())
     file = cache / f"pool-{key:08x}.bin"
     if file.exists() and file.with_suffix(".json").exists():
         return Pool(file)
-    found = tuple(listing(root, sources, without))  # what is missing is said before the first picture is decoded
+    found = tuple(listing(root, sources, without, more))  # what is missing is said before the first picture is decoded
+    cutouts = {name for folder in roots for name, row in manifest(folder).items() if row.get("kind") == CUTOUTS}
+    cutouts.update(_OLD_CUTOUTS)
     cache.mkdir(parents=True, exist_ok=True)
     clips = []
     part = file.with_suffix(".part")
     with part.open("wb") as out:
         for source, name, files, categories in found:
-            clips.append(Clip(source, name, tuple(_write(out, *f) for f in files), categories))
+            pictures = tuple(_write(out, *f) for f in files)
+            clips.append(Clip(source, name, pictures, categories, source in cutouts))
     file.with_suffix(".json").write_text(json.dumps({"clips": [asdict(c) for c in clips]}))
     part.rename(file)
     return Pool(file)
+
+
+def manifest(root: Path) -> dict[str, dict[str, Any]]:
+    """What the manifest of a pool says of each source, by name; nothing where there is none.
+
+    Raises MediaError where it cannot be read as a list of sources.
+    """
+    file = root / MANIFEST
+    if not file.exists():
+        return {}
+    try:
+        return {str(row["name"]): dict(row) for row in json.loads(file.read_text(encoding="utf-8"))["sources"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MediaError(f"{file} is no manifest of a training pool ({error!r}).") from error
 
 
 Files = list[tuple[Path, Path | None, tuple[float, float, float, float] | None]]  # picture, mask, box
 
 
 def listing(
-    root: Path, sources: Iterable[str], without: Iterable[str] = ()
+    root: Path, sources: Iterable[str], without: Iterable[str] = (), more: Sequence[Path] = ()
 ) -> Iterator[tuple[str, str, Files, dict[int, str]]]:
     """Every clip that `build` reads: source, name, its files in time order, and categories by object.
 
-    Raises MediaError for a source or a part of it that is missing.
+    A source is looked for in `root`, then in each of `more`. Raises MediaError for a source or a part of it that is
+    missing.
     """
-    without = frozenset(without)
+    roots, without = (root, *more), frozenset(without)
     for source in sources:
-        folder = root / source
-        if not folder.is_dir():
-            raise MediaError(f"Training source {folder} is missing; check `data.root` and `data.sources`.")
+        folder = next((place / source for place in roots if (place / source).is_dir()), None)
+        if folder is None:
+            places = " or ".join(str(place / source) for place in roots)
+            raise MediaError(f"Training source {places} is missing; check `data.root`, `data.more` and `data.sources`.")
         found = _stills(folder) if (folder / "items.json").exists() else _videos(folder)
         for name, files, categories in found:
             if f"{source}/{name}" not in without:
@@ -183,4 +210,6 @@ def _clip(row: dict) -> Clip:  # type: ignore[type-arg]
         )
         for p in row["pictures"]
     )
-    return Clip(row["source"], row["name"], pictures, {int(k): v for k, v in row["categories"].items()})
+    categories = {int(k): v for k, v in row["categories"].items()}
+    cutout = row.get("cutout", row["source"] in _OLD_CUTOUTS)  # not in files written before there were others
+    return Clip(row["source"], row["name"], pictures, categories, cutout)

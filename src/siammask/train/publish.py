@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from siammask.errors import WeightsError
 from siammask.network import guided, siamese
 from siammask.network.checkpoint import load_state
 from siammask.network.export import export
+from siammask.train.pool import manifest
 from siammask.variants import variant
 
 _BACKBONE = """\
@@ -71,7 +73,7 @@ def _card(header: dict[str, str]) -> str:
     config: dict[str, Any] = json.loads(header["config"])
     figures = json.loads(header["validation"])
     data, optim = config["data"], config["optim"]
-    licences = licences_of(Path(data["root"]), data["sources"])
+    licences = licences_of(Path(data["root"]), data["sources"], [Path(p) for p in data.get("more", ())])
     shares = data["clips"]["weights"]
     lines = [
         f"# Weights of `{header['variant']}`",
@@ -106,10 +108,11 @@ def _card(header: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def licences_of(root: Path, sources: list[str]) -> dict[str, str]:
-    """What the pool's `manifest.json` says of each source's licence, or of its sequences'; "not stated" without one."""
-    file = root / "manifest.json"
-    known = {s["name"]: s for s in json.loads(file.read_text())["sources"]} if file.exists() else {}
+def licences_of(root: Path, sources: list[str], more: Sequence[Path] = ()) -> dict[str, str]:
+    """What the manifests of the pool and of `more` say of each source's licence, or of its sequences'; "not stated"
+    without one. Raises MediaError for a manifest that cannot be read.
+    """
+    known = {name: row for folder in (*reversed(more), root) for name, row in manifest(folder).items()}
     found = {}
     for name in sources:
         source = known.get(name, {})

@@ -23,7 +23,6 @@ from siammask.network import checkpoint, siamese
 from siammask.network.light import imagenet_light
 from siammask.network.resnet import ResNet50
 from siammask.network.siamese import LightTop, Siamese
-from siammask.train import pool
 from siammask.train.batches import FEATURES, Batch, Frozen, processes
 from siammask.train.config import TrainConfig
 from siammask.train.pairs import PairGrid, Pairs
@@ -132,7 +131,7 @@ def groups(network: Siamese, c: TrainConfig) -> list[dict[str, Any]]:
 def batches(c: TrainConfig, network: Siamese, start: int, device: torch.device) -> Iterator[Batch]:
     """Batches on `device`; on the CPU those of a light variant hold features of the frozen part of its backbone."""
     row = variant(c.variant)
-    data = pool.build(Path(c.data.root), Path(c.data.cache), c.data.sources, c.data.validation)
+    data = c.data.pool()
     settings = c.data.pairs if draws(c) else replace(c.data.pairs, rows=0)
     size = settings.search_size or row.search.search_size
     grid = PairGrid(row.search, size, cells(network, row.search.exemplar_size, size), row.locate == "rpn")
