@@ -130,28 +130,27 @@ def _climb(boxes: Float, scene: _Scene, reach: Float32) -> Float:
 
     The time goes into the number of calls, not into what they do: hence the views and the products.
     """
-    weigh = (1 + scene.alpha) * _TO_WAY
     now = (boxes @ _TO_HALVES).astype(np.float32)  # from the middle to each side, and the angle
     step, before = np.zeros_like(now) + reach, np.zeros_like(now)
     frame, seen = np.empty((2, len(boxes), 5), np.float32), np.empty((len(boxes), 6), np.float32)
     frame[:, :, 4] = boxes[:, :2].T + scene.margin
     sides, angle, ways_out, ends = now[:, :4], now[:, 4:], frame[:, :, :4], seen[:, 4:]
+    columns, worth = np.int32(scene.columns), np.float32(1 / (1 + scene.alpha))
+    squares = (boxes[:, 2:4] ** 2).astype(np.float32)  # of the sides as they came: near enough to weigh their ends
     for count in ROUNDS:
         points, forms = _side_points(count)
         np.multiply(sides, np.cos(angle - _QUARTERS), out=ways_out)
         x, y = (frame @ points).astype(np.int32)
-        y *= scene.columns
+        y *= columns
         y += x
-        np.matmul(scene.pixels.take(y, mode="clip").astype(np.float32), forms, out=seen)
-        lengths = now @ _TO_SIDES
-        ends *= lengths * lengths
-        way = seen @ weigh - _AREA
+        np.matmul(scene.pixels.take(y, mode="clip") - worth, forms, out=seen)
+        ends *= squares
+        way = seen @ _TO_WAY
         step *= _PACE.take(before * way < 0)
         before = way
         now += np.copysign(step, way)
-        np.maximum(now, _LEAST, out=now)
     off = (sides * np.cos(angle - _QUARTERS)) @ _TO_MIDDLE
-    return np.concatenate((boxes[:, :2] + off.T, now @ _TO_SIDES, angle), 1)
+    return np.concatenate((boxes[:, :2] + off.T, np.maximum(now @ _TO_SIDES, 0.1), angle), 1)
 
 
 # Of a box as it climbs (its right, left, lower and upper side, and its angle): what each does.
@@ -159,9 +158,7 @@ _TO_HALVES = np.array([[0] * 5, [0] * 5, [0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0
 _TO_SIDES = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 0]], np.float32)
 _TO_MIDDLE = np.array([0.5, -0.5, 0.5, -0.5])
 _TO_WAY = np.vstack((np.eye(5), [[0, 0, 0, 0, 1]])).astype(np.float32)  # both pairs of sides turn the box
-_AREA = np.array([1, 1, 1, 1, 0], np.float32)
 _PACE = np.array([GROW, SHRINK], np.float32)
-_LEAST = np.array([0.05, 0.05, 0.05, 0.05, -math.inf], np.float32)
 # so that a cosine is the side's x, and y
 _QUARTERS = np.array([[0, 0, -1, -1], [1, 1, 0, 0]], np.float32)[:, None] * np.float32(math.pi / 2)
 
@@ -212,10 +209,7 @@ def _coarse_boxes(shares: Float32, alpha: float) -> tuple[Float, float]:
     left, right, _ = _best_runs(sums.take(first + bottom, axis=0) - sums.take(first + top, axis=0))
     top, bottom, gain = _best_runs(sums.take(lines + right[:, None]) - sums.take(lines + left[:, None]))
     better = np.argmax(gain.reshape(2, -1), axis=0) * ANGLES + np.arange(ANGLES)
-    found = gain[better]
-    ring = np.concatenate((found[-1:], found, found[:1]))  # a quarter turn leads back to the first angle
-    peak = found >= np.maximum(ring[2:], ring[:-2])  # neighbours climb to the same box
-    best = better[np.lexsort((-found, ~peak))[:STARTS]]
+    best = better[np.argsort(-gain[better])[:STARTS]]
     u, v = (left + right - n)[best] / 2, (top + bottom - n)[best] / 2
     cos, sin = cos[best % ANGLES], sin[best % ANGLES]
     x, y = u * cos - v * sin + COARSE / 2, u * sin + v * cos + COARSE / 2
