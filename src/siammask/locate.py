@@ -28,7 +28,7 @@ UInt16 = NDArray[np.uint16]
 class Found:
     """Where a response says the target is."""
 
-    box: Box  # on the frame
+    box: Box  # on the frame: what the next search region is laid around
     score: float  # in [0, 1]
     row: int
     col: int
@@ -36,6 +36,7 @@ class Found:
     peak: tuple[float, float] | None = None  # x, y on the frame of the best cell
     visible: bool = True  # False: the target seems not to be there
     said: Box | None = None  # on the frame: the box that the network says beside the mask
+    shown: Box | None = None  # on the frame: the box to report, where that is another one
     cut: bool = False  # its mask reaches the rim of what was looked at, and the frame goes on
 
 
@@ -160,7 +161,8 @@ def settle_on_mask(
     if not found.visible:
         return replace(found, box=state.box), part
     found = replace(found, cut=_cut_off(box, part, state.size))
-    return replace(found, box=_centre_on_frame(limit_step(state.box, box, s.max_size_step), state.size)), part
+    steady = limit_step(state.box, box, s.max_size_step)
+    return replace(found, box=_centre_on_frame(steady, state.size), shown=_centre_on_frame(box, state.size)), part
 
 
 def choose_part(

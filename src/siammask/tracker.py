@@ -161,7 +161,7 @@ class Tracker:
             velocity=_velocity(state, found, settings.velocity_smooth),
             unsure=0 if found.visible else state.unsure + 1,
         )
-        return self._told(new, patch, found.visible)
+        return self._told(new, patch, found.visible, found.shown)
 
     def _look(self, state: TrackerState, frame: UInt8) -> Asking[_Look]:
         """Search `frame` from `state`; where that is not good enough, wider, and then closely where that found it."""
@@ -196,9 +196,11 @@ class Tracker:
         found, patch = locator.settle(state, found, drawn)
         return _Look(found, patch, crop, response)
 
-    def _told(self, state: TrackerState, patch: Patch | None, visible: bool) -> tuple[TrackerState, TrackResult]:
+    def _told(
+        self, state: TrackerState, patch: Patch | None, visible: bool, shown: Box | None = None
+    ) -> tuple[TrackerState, TrackResult]:
         """The result that goes with a new state, and that state with the result's rotated box."""
-        box, size, threshold = state.box, state.size, self.locator.settings.mask_threshold
+        box, size, threshold = shown or state.box, state.size, self.locator.settings.mask_threshold
         rotated = boxes.rotated_box_of(patch, threshold, size, box, self.rotated, state.rotated_box)
         return replace(state, rotated_box=rotated), TrackResult(
             box, state.score, visible, patch, size, threshold, rotated

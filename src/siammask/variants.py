@@ -49,7 +49,7 @@ class SearchSettings:
     part_gap: float = 0.25  # ... and is no farther from it than this share of its longer side
     box_share: float = 0.0  # the box is in this share the one the network says (where it does), else the mask's
     box_reach: float = 0.0  # above 0: what is drawn farther outside the box the network says, in its sides, is dropped
-    max_size_step: float = 1.6  # neither side of the box grows or shrinks by more than this factor in a step
+    max_size_step: float = 1.6  # no side of the box that is looked around grows or shrinks more in a step (a factor)
     # where to look next
     widen_per_frame: float = 0.08  # the search region grows by this share for each frame the target is not seen
     max_widen: float = 1.6  # ... up to this factor
