@@ -186,7 +186,7 @@ def test_the_pool_lies_on_the_device_as_it_is(pool: Pool) -> None:
 def test_the_loop_asks_the_device(pool: Pool, monkeypatch: pytest.MonkeyPatch, tmp_path: object, kind: str) -> None:
     """On CUDA batches are drawn on the device and carry pixels; on the CPU they come from the data process."""
     c = TrainConfig("guided", "out", DataConfig("data", ("blobs",), workers=0), optim=OptimConfig(batch=2))
-    monkeypatch.setattr(guided.pool, "build", lambda *_: pool)
+    monkeypatch.setattr(DataConfig, "pool", lambda _: pool)
     asked = []
 
     def drawn(*arguments: object) -> Iterator[Batch]:
