@@ -25,13 +25,13 @@ from siammask.train.siamese_losses import SiameseWeights
 class DataConfig:
     root: str  # the pool's folder; relative to the working directory
     sources: tuple[str, ...]
-    more: tuple[str, ...] = ()  # further pools: where a source is that is not in `root`
     cache: str = "runs/cache"
     validation: tuple[str, ...] = ()  # "source/sequence": never trained on, tracked to choose the checkpoint
     harder: bool = False  # also track harder versions of those: fast, parts, behind poles, beside a double
     workers: int = 1
     clips: ClipSettings = field(default_factory=ClipSettings)
     pairs: PairSettings = field(default_factory=PairSettings)  # the published family's, drawn from such clips
+    more: tuple[str, ...] = ()  # further pools: where a source is that is not in `root`
 
     def pool(self) -> Pool:
         """What is trained on, decoded. Raises MediaError for what is missing or cannot be read."""
