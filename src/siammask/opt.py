@@ -29,7 +29,7 @@ ANGLES = 16  # of them, over a quarter turn; upright is among them
 BAND = 2  # rows of the coarse grid; the densest of them are one place to begin at
 FINE = 112  # squared: cells, at most, that the boxes are compared on
 STARTS = 6  # boxes that climb
-ROUNDS = (36,) * 7 + (144,) * 7  # points looked at under each side in each round
+ROUNDS = (24,) * 5 + (64,) * 4 + (128,) * 5  # points looked at under each side in each round
 GROW, SHRINK = 1.2, 0.5  # a step in the same direction as the last one, and a step back
 
 
@@ -273,7 +273,9 @@ def _covered(boxes: Float, sums: _Sums) -> Float:
     down = y - cy
     first, second = cx - down * (sin / cos), cx + down * (cos / sin)
     a, b = np.abs(w / cos) / 2, np.abs(h / sin) / 2
-    left, right = ends = np.stack((np.maximum(first - a, second - b), np.minimum(first + a, second + b)))
+    left, right = ends = np.empty((2, *y.shape))
+    np.maximum(first - a, second - b, out=left)
+    np.minimum(first + a, second + b, out=right)
     crossed = left[:, 1:] + left[:, :-1] < right[:, 1:] + right[:, :-1]
     row = np.minimum(((y[:, 1:] + y[:, :-1]) / 2).astype(np.intp), rows - 1)
     until_left, until_right = sums.mean_until(row, ends)
