@@ -29,7 +29,7 @@ ANGLES = 16  # of them, over a quarter turn; upright is among them
 BAND = 2  # rows of the coarse grid; the densest of them are one place to begin at
 FINE = 112  # squared: cells, at most, that the boxes are compared on
 STARTS = 6  # boxes that climb
-ROUNDS = (24,) * 5 + (64,) * 4 + (128,) * 5  # points looked at under each side in each round
+ROUNDS = (24,) * 5 + (64,) * 4 + (128,) * 4  # points looked at under each side in each round
 GROW, SHRINK = 1.2, 0.5  # a step in the same direction as the last one, and a step back
 
 
@@ -188,7 +188,7 @@ def _coarse_boxes(shares: Float32, alpha: float) -> tuple[Float, float]:
 
     Also how many of those cells a coarse one measures.
     """
-    places, angles, cos, sin, n, first, lines = _turned_grids()
+    places, angles, turns, n, first, lines = _turned_grids()
     cell = max(shares.shape) / COARSE
     rows, columns = (max(1, round(length / cell)) for length in shares.shape)
     share = cv2.resize(shares, (columns, rows), interpolation=cv2.INTER_AREA)
@@ -199,10 +199,9 @@ def _coarse_boxes(shares: Float32, alpha: float) -> tuple[Float, float]:
     weights = cv2.resize(square, None, fx=PARTS, fy=PARTS, interpolation=cv2.INTER_LINEAR).take(places)
     sums = cv2.integral(weights, sdepth=cv2.CV_32F)  # of all the turned grids, one below the other
     # two places to begin at for each angle: rows about the middle of mass, and the densest band
-    middle = oy * cos - ox * sin + n / 2
-    spread = (sin * sin * m["mu20"] - 2 * sin * cos * m["mu11"] + cos * cos * m["mu02"]) / m["m00"]
-    half = np.sqrt(np.maximum(3 * spread, 0.25))
-    rims = sums[:, -1].take(first[:ANGLES, None] + np.arange(n + 1))
+    middle = (oy, -ox, n / 2) @ turns[:3]
+    half = np.sqrt(np.maximum((m["mu02"], m["mu11"], m["mu20"]) @ turns[3:] * (3 / m["m00"]), 0.25))
+    rims = sums.take(lines[:ANGLES] + n)
     band = np.argmax(rims[:, BAND:] - rims[:, :-BAND], axis=1)
     top = np.concatenate((np.maximum(middle - half, 0).astype(np.intp), band))
     bottom = np.concatenate((np.minimum(middle + half + 1, n).astype(np.intp), band + BAND))
@@ -210,19 +209,20 @@ def _coarse_boxes(shares: Float32, alpha: float) -> tuple[Float, float]:
     top, bottom, gain = _best_runs(sums.take(lines + right[:, None]) - sums.take(lines + left[:, None]))
     better = np.argmax(gain.reshape(2, -1), axis=0) * ANGLES + np.arange(ANGLES)
     best = better[np.argsort(-gain[better])[:STARTS]]
-    u, v = (left + right - n)[best] / 2, (top + bottom - n)[best] / 2
-    cos, sin = cos[best % ANGLES], sin[best % ANGLES]
+    left, right, top, bottom = np.array((left, right, top, bottom))[:, best]
+    (cos, sin), angle = turns[:2, best % ANGLES], angles[best % ANGLES]
+    u, v = (left + right - n) / 2, (top + bottom - n) / 2
     x, y = u * cos - v * sin + COARSE / 2, u * sin + v * cos + COARSE / 2
-    boxes = np.array((x, y, (right - left)[best], (bottom - top)[best], angles[best % ANGLES])).T
+    boxes = np.array((x, y, right - left, bottom - top, angle)).T
     return boxes * (cell, cell, cell, cell, 1), cell
 
 
 @functools.cache
-def _turned_grids() -> tuple[Index, Float, Float, Float, int, Index, Index]:
+def _turned_grids() -> tuple[Index, Float, Float, int, Index, Index]:
     """Where (ANGLES n, n) turned grids of n x n cells lie on the parts of the coarse cells and of a rim around them.
 
-    With that the angles in radians, their cosines and sines, n and, twice over, the rows of their integral that the
-    grids begin at (2 ANGLES,), and where each of their rows begins in it (2 ANGLES, n + 1).
+    With that the angles a in radians; cos a, sin a, 1, cos² a, -2 sin a cos a, sin² a (6, ANGLES); n; and, twice over,
+    the rows of their integral that the grids begin at (2 ANGLES,), and where each row begins in it (2 ANGLES, n + 1).
     """
     angles = np.linspace(-math.pi / 4, math.pi / 4, ANGLES, endpoint=False)
     n = math.ceil(COARSE * math.sqrt(2)) + 1
@@ -233,8 +233,10 @@ def _turned_grids() -> tuple[Index, Float, Float, Float, int, Index, Index]:
         np.clip(np.floor(v * PARTS + whole / 2), 0, whole - 1).astype(np.intp).reshape(-1, n)
         for v in (cos * at - sin * at[:, None], sin * at + cos * at[:, None])
     )
+    c, s = cos.ravel(), sin.ravel()
+    turns = np.array((c, s, np.ones(ANGLES), c * c, -2 * s * c, s * s))
     first = np.tile(np.arange(ANGLES) * n, 2)
-    return y * whole + x, angles, cos.ravel(), sin.ravel(), n, first, (first[:, None] + np.arange(n + 1)) * (n + 1)
+    return y * whole + x, angles, turns, n, first, (first[:, None] + np.arange(n + 1)) * (n + 1)
 
 
 def _best_runs(sums: Float32) -> tuple[Index, Index, Float32]:
