@@ -85,7 +85,9 @@ def test_reading_equals_a_frame_with_a_wide_border(crop: Crop, width: int, heigh
     seen = crop.read(frame, fill)
     assert seen.shape == (crop.size, crop.size, 3)
     assert seen.dtype == np.uint8
-    np.testing.assert_array_equal(seen, expected)
+    # a large border is not made, only sampled as if (OpenCV 4 rounds places to 1/32 of a pixel then)
+    rounding = 0 if crop.nominal or crop.side <= 3 * crop.size else 1 if cv2.getVersionMajor() >= 5 else 20
+    assert cv2.absdiff(seen, expected).max() <= rounding
 
 
 def test_reading_does_not_touch_the_frame_nor_share_it() -> None:
@@ -183,6 +185,29 @@ def test_paste_of_one_value_for_each_pixel_is_exact() -> None:
     pasted = Patch(values, Box.from_xywh(10, 20, 24, 24)).paste(100, 80)
     np.testing.assert_array_equal(pasted[20:44, 10:34], values)
     assert pasted.sum() == pytest.approx(values.sum(), rel=1e-5)
+
+
+@given(
+    st.integers(0, 2**31),
+    st.builds(Box, st.floats(-60, 260), st.floats(-60, 200), st.floats(100, 900), st.floats(100, 900)),
+)
+def test_large_drawing_is_the_formula(seed: int, place: Box) -> None:
+    """Cells of some pixels are drawn in another way: bilinear between centres, and half a cell beyond the rim."""
+    patch = Patch(smooth(32, seed), place)
+    pasted = patch.paste(200, 150)
+    values = np.pad(patch.values, 1)
+    x, y = (
+        np.clip((np.arange(n) + 0.5 - a) * 32 / s - 0.5, -1, 32) + 1
+        for n, a, s in ((200, place.x, place.w), (150, place.y, place.h))
+    )
+    i, j = np.minimum(x.astype(int), 32), np.minimum(y.astype(int), 32)
+    fx, fy = x - i, (y - j)[:, None]
+    rows = (values[j] * (1 - fy) + values[j + 1] * fy).astype(np.float32)
+    expected = rows[:, i] * (1 - fx) + rows[:, i + 1] * fx
+    expected[np.abs(y - 16.5) > 16.5 - 0.5] = 0
+    expected[:, np.abs(x - 16.5) > 16.5 - 0.5] = 0
+    steepest = max(32 / place.w, 32 / place.h)  # of a cell that is drawn in one pixel
+    assert np.abs(pasted - expected).max() <= 0.3 * steepest + (1e-3 if cv2.getVersionMajor() >= 5 else 0.06)
 
 
 def test_exact_paste_keeps_a_step_in_its_place() -> None:
