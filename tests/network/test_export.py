@@ -113,6 +113,50 @@ def test_other_forms_agree_with_torch_for_any_batch(tmp_path, to, precision, tol
         assert said["error_saved"]["tiny"]["response"] > said["error_f32"]["tiny"]["response"]
 
 
+def test_only_chosen_convolutions_are_in_int8(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="export to ONNX needs the extra 'onnx'")
+    pytest.importorskip("onnxruntime", reason="export to ONNX needs the extra 'onnx'")
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+            self.correlation = Correlation()
+
+        def forward(self, pixels: Tensor, kernel: Tensor) -> dict[str, Tensor]:
+            x = self.second(self.first(pixels.permute(0, 3, 1, 2).float() / 255))
+            return {"response": self.correlation(x, kernel)}
+
+    given = GraphSpec(Two(), spec().example, ("response",))
+    model = exporting.to_onnx(given)
+    real = [{name: tensor.numpy() for name, tensor in given.example.items()}]
+    for chosen, wanted in (("", ["first", "second"]), ("/second/", ["second"]), ("/third/", [])):
+        graph = onnx.load_from_string(exporting.quantised(model, real, chosen)).graph
+        makes = {name: node.op_type for node in graph.node for name in node.output}
+        found = [n.name for n in graph.node if n.op_type == "Conv" and makes.get(n.input[1]) == "DequantizeLinear"]
+        assert [name.split("/")[-2] for name in found] == wanted
+
+
+def test_a_padded_product_stays_what_it_is_beside_int8(tmp_path):
+    """A term 2 (1 - x) as one more channel, in a graph whose convolution is in int8: OpenVINO alone spoils it."""
+    pytest.importorskip("onnx", reason="export to ONNX needs the extra 'onnx'")
+    pytest.importorskip("onnxruntime", reason="export to ONNX needs the extra 'onnx'")
+
+    class Padded(Plain):
+        def forward(self, pixels: Tensor, kernel: Tensor) -> dict[str, Tensor]:
+            features = self.conv(pixels.permute(0, 3, 1, 2).float() / 255)
+            keys = kernel.flatten(2).transpose(1, 2)
+            off = nn.functional.pad(2.0 * (1.0 - keys[:, :, 0])[..., None], (3, 0))
+            return {"features": features, "highest": (keys @ (keys - off).transpose(1, 2)).amax(2)}
+
+    given = GraphSpec(Padded(), spec().example, ("features", "highest"))
+    inputs = {name: tensor.numpy() for name, tensor in given.example.items()}
+    export({"padded": given}, tmp_path, "openvino", "int8", {"padded": [inputs, inputs]})
+    found = OpenVinoGraphs.read(tmp_path, "f32", threads=1).run("padded", inputs)
+    want = TorchGraphs({"padded": given.module}, "f32", threads=1).run("padded", inputs)
+    np.testing.assert_allclose(found["highest"], want["highest"], atol=1e-3)
+
+
 SUFFIXES = {"onnx": (".onnx",), "openvino": (".bin", ".xml"), "torchscript": (".pt",)}
 
 

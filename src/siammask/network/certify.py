@@ -31,6 +31,10 @@ from siammask.variants import Variant, variant
 
 RANGES = 24  # searches by which int8 ranges are measured
 
+# Of a guided network: those that cost its masks the least for what they save (docs/export.md). Not the backbone's first
+# blocks and what draws at stride 4, whose errors are seen in the mask, nor what reads or writes a memory.
+_GUIDED_INT8 = r"/(blocks\.([5-9]|10)|fuse|mix|body|at128)/"
+
 
 def export_model(
     name: str,
@@ -109,7 +113,8 @@ def _specs(row: Variant, checkpoint: Path) -> dict[str, GraphSpec]:
     if row.mask == "guided":
         drawn = guided.build(row)
         load(drawn, checkpoint)
-        return guided.graph_specs(drawn.float().eval())
+        specs = guided.graph_specs(drawn.float().eval())
+        return {name: replace(spec, int8=_GUIDED_INT8) for name, spec in specs.items()}
     network = siamese.build(row)
     load(network, checkpoint)
     return siamese.graph_specs(network.float(), row)
