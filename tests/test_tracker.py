@@ -518,3 +518,18 @@ def covered(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two convex quadrilaterals."""
     both, _ = cv2.intersectConvexConvex(a.astype(np.float32), b.astype(np.float32))
     return float(both / (cv2.contourArea(a.astype(np.float32)) + cv2.contourArea(b.astype(np.float32)) - both))
+
+
+def test_the_score_is_told_as_it_is_calibrated() -> None:
+    engine = FakeEngine(variant("guided"), 0.8)
+    plain, turned = (
+        Tracker(variant("guided").searching(score_scale=scale, score_shift=shift), engine)
+        for scale, shift in ((1.0, 0.0), (0.5, -1.0))
+    )
+    frames = [scene((START, RED)), scene((START, RED))]
+    (first, a), (told, b) = plain.follow(iter(frames), START), turned.follow(iter(frames), START)
+    assert (first.score, told.score) == (1.0, 1.0)  # the first is given
+    assert a.score == pytest.approx(0.8)
+    assert b.score == pytest.approx(1 / (1 + np.exp(1.0 - 0.5 * np.log(4))))
+    assert a.visible
+    assert b.visible  # what counts as seen is decided by the network's own score

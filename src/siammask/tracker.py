@@ -7,6 +7,7 @@ so that `step_many` can serve the steps of several targets with one call of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -60,7 +61,7 @@ class TrackResult:
     """What is known of one target on one frame; pixels of that frame."""
 
     box: Box
-    score: float  # in [0, 1]
+    score: float  # in [0, 1]; where calibrated, the IoU that the mask may be expected to have
     visible: bool  # False: the tracker thinks that the target is not there
     patch: Patch | None
     size: tuple[int, int]  # (W, H)
@@ -173,7 +174,7 @@ class Tracker:
             second = yield from self._search(state, frame, (crop,))
             if not second.found.visible or second.found.score <= beaten:
                 continue
-            there = replace(state, box=second.found.box, unsure=0, velocity=(0.0, 0.0))
+            there = replace(state, box=second.found.shown or second.found.box, unsure=0, velocity=(0.0, 0.0))
             third = yield from self._search(there, frame, locator.crops(there))
             best = max((third, second), key=lambda look: (look.found.visible and not look.found.cut, look.found.score))
             if best.found.score > needed:
@@ -200,10 +201,11 @@ class Tracker:
         self, state: TrackerState, patch: Patch | None, visible: bool, shown: Box | None = None
     ) -> tuple[TrackerState, TrackResult]:
         """The result that goes with a new state, and that state with the result's rotated box."""
-        box, size, threshold = shown or state.box, state.size, self.locator.settings.mask_threshold
+        settings = self.locator.settings
+        box, size, threshold = shown or state.box, state.size, settings.mask_threshold
         rotated = boxes.rotated_box_of(patch, threshold, size, box, self.rotated, state.rotated_box)
         return replace(state, rotated_box=rotated), TrackResult(
-            box, state.score, visible, patch, size, threshold, rotated
+            box, calibrated(state.score, settings), visible, patch, size, threshold, rotated
         )
 
     def follow(self, frames: Iterable[UInt8], target: Box | np.ndarray) -> Iterator[TrackResult]:
@@ -261,6 +263,14 @@ def _seen(patch: Patch | None, crop: Crop, settings: SearchSettings) -> Float32 
 def _area(patch: Patch, threshold: float) -> float:
     """Area above `threshold`, in the pixels that the patch lies on."""
     return float((patch.values > threshold).mean()) * patch.place.area
+
+
+def calibrated(score: float, settings: SearchSettings) -> float:
+    """The score as it is told: the network's own, on the scale of true overlaps (Platt, 1999); 0 and 1 stay."""
+    if not 0.0 < score < 1.0:
+        return score
+    logit = math.log(score / (1.0 - score))
+    return 1.0 / (1.0 + math.exp(-settings.score_scale * logit - settings.score_shift))
 
 
 def _velocity(state: TrackerState, found: Found, share: float) -> tuple[float, float]:

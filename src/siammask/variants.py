@@ -29,6 +29,8 @@ class SearchSettings:
     window: float = 0.39
     lr: float = 0.38
     mask_threshold: float = 0.30
+    score_scale: float = 1.0  # the score told is sigmoid(scale * logit(score) + shift); all settings here mean
+    score_shift: float = 0.0  # the network's own (`python -m siammask.train.calibrate` finds both)
     lost_score: float = 0.3  # below this the target is reported as not visible
     alignment: Alignment = "released"
     # peak search only (SiamFC, section 4.1)
@@ -149,6 +151,7 @@ def _guided(name: str, shape: Shape, paper: str) -> Variant:
         second_score=0.6,
         places=3,
         part_area=0.1,
+        max_size_step=1.15,
     )
     return Variant(name, "light", "guided", "guided", search, paper, shape)
 

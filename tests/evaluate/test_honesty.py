@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from siammask.evaluate.honesty import honesty
+from siammask.errors import InputError
+from siammask.evaluate.honesty import fit, honesty
 
 
 def test_perfect_scores() -> None:
@@ -47,3 +48,21 @@ def test_where_all_frames_are_tracked_there_is_nothing_to_tell() -> None:
     assert found is not None
     assert found.tells is None
     assert honesty(np.array([]), np.array([])) is None
+
+
+def test_the_fit_finds_how_scores_were_turned() -> None:
+    overlaps = np.random.default_rng(0).uniform(0.05, 0.95, 2000)
+    logit = np.log(overlaps / (1 - overlaps))
+    scores = 1 / (1 + np.exp(-(logit + 0.8) / 0.6))
+    assert fit(scores, overlaps) == pytest.approx((0.6, -0.8), abs=0.01)
+
+
+def test_scores_that_say_nothing_become_the_mean_overlap() -> None:
+    scale, shift = fit(np.full(500, 0.9), np.full(500, 0.3))
+    told = 1 / (1 + np.exp(-scale * np.log(9) - shift))
+    assert told == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_fit_needs_frames() -> None:
+    with pytest.raises(InputError, match="no scores"):
+        fit(np.array([]), np.array([]))

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from siammask.errors import InputError
 from siammask.evaluate.overlap import Float64
 
 BINS = 10
+_ROUNDS, _RIDGE = 300, 1e-3  # of `fit`; the ridge keeps it at (1, 0) where the scores say nothing
 GOOD = 0.5  # overlap from which on the target counts as tracked
 
 
@@ -42,6 +44,25 @@ def honesty(scores: Float64, overlaps: Float64) -> Honesty | None:
     bins = tuple(Bin(int(c.sum()), float(scores[c].mean()), float(overlaps[c].mean())) for c in chosen if c.any())
     error = sum(b.frames * abs(b.score - b.overlap) for b in bins) / len(scores)
     return Honesty(float((scores - overlaps).mean()), float(error), _tells(scores, overlaps >= GOOD), bins)
+
+
+def fit(scores: Float64, overlaps: Float64) -> tuple[float, float]:
+    """Scale and shift for which sigmoid(scale * logit(score) + shift) is nearest to the overlaps (Platt, 1999).
+
+    Of scores and overlaps (n,) in [0, 1]: least logistic loss, found by Newton's method with the curvature that bounds
+    it (Boehning, 1992), so that no step goes too far. Raises InputError without frames.
+    """
+    if len(scores) == 0:
+        raise InputError("There are no scores to calibrate; track at least two frames.")
+    logit = np.log(np.clip(scores, 1e-6, 1 - 1e-6) / np.clip(1 - scores, 1e-6, 1))
+    facts = np.stack((logit, np.ones_like(logit)), 1)
+    found = np.array([1.0, 0.0])
+    curve = facts.T @ facts / 4 + _RIDGE * np.eye(2)
+    for _ in range(_ROUNDS):
+        told = 1 / (1 + np.exp(-facts @ found))
+        slope = facts.T @ (told - overlaps) + _RIDGE * (found - (1.0, 0.0))
+        found = found - np.linalg.solve(curve, slope)
+    return float(found[0]), float(found[1])
 
 
 def _tells(scores: Float64, good: np.ndarray) -> float | None:
