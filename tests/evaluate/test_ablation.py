@@ -84,11 +84,11 @@ def test_figures_of_what_is_trained_and_names_of_what_is_not(folder: Path, tmp_p
 
 def test_a_row_of_boxes_draws_no_mask(folder: Path, tmp_path: Path) -> None:
     """Its mask is the filled box, which is right for a square, and wrong where the box is."""
-    found = ablate(folder, trained(tmp_path / "runs", "siammask_light_nomask"), opener=faked)
+    found = ablate(folder, trained(tmp_path / "runs", "siammask_light"), opener=faked)
     by_label = {(row.question, row.label): figures for row, figures in found.rows}
-    off = by_label["mask loss", "off, boxes of the anchors"]
-    assert off is not None
-    assert off["J"] == pytest.approx(off["success_auc"], abs=0.15)
+    boxes = by_label["mask loss", "on, boxes of the anchors"]
+    assert boxes is not None
+    assert boxes["J"] == pytest.approx(boxes["success_auc"], abs=0.15)
 
 
 def test_the_tables(folder: Path, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_nothing_trained_at_all(folder: Path, tmp_path: Path, monkeypatch: pytes
 def test_where_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation.weights, "shipped", lambda: ("siammask_light",))
     assert find_weights("siammask_light", "siammask_light", tmp_path) == (True, None)
-    assert find_weights("siammask_light", "siammask_light_nomask", tmp_path) == (False, None)  # never another run's
+    assert find_weights("siammask_light", "another", tmp_path) == (False, None)  # never another run's
     assert find_weights("siamfc_light", "siamfc_light", None) == (False, None)
     (tmp_path / "siamfc_light").mkdir()
     assert not find_weights("siamfc_light", "siamfc_light", tmp_path)[0]
@@ -128,7 +128,7 @@ def test_where_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_checkpoint_of_training_is_tracked_with_its_mask_branch_off(folder: Path, tmp_path: Path) -> None:
     """Random weights of the very network, read by the real engine."""
     torch.manual_seed(0)
-    row = next(row for row in ROWS if row.run == "siammask_light_nomask")
+    row = next(row for row in ROWS if row.run == "siammask_light" and row.boxes)
     state = siamese.build(variant("siammask_light")).state_dict()
     file = trained(tmp_path / "runs", row.run) / row.run / "best.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)

@@ -48,7 +48,8 @@ ROWS = (
     Row("score", "two branches, boxes of the score", "siammask_2b_light", "siammask_2b_light", True, _PEAK),
     Row("box", "SiamRPN", "siamrpn_light", "siamrpn_light"),
     Row("box", "three branches, boxes of the anchors", "siammask_base_light", "siammask_base_light", True, _BOXES),
-    Row("mask loss", "off, boxes of the anchors", "siammask_light", "siammask_light_nomask", True, _BOXES),
+    # without its mask loss the network of SiamMask is SiamRPN's: score and box branch are the same, nothing else learns
+    Row("mask loss", "off (SiamRPN)", "siamrpn_light", "siamrpn_light"),
     Row("mask loss", "on, boxes of the anchors", "siammask_light", "siammask_light", True, _BOXES),
     Row("branches", "two", "siammask_2b_light", "siammask_2b_light"),
     Row("branches", "three", "siammask_base_light", "siammask_base_light"),
