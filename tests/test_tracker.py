@@ -533,3 +533,15 @@ def test_the_score_is_told_as_it_is_calibrated() -> None:
     assert b.score == pytest.approx(1 / (1 + np.exp(1.0 - 0.5 * np.log(4))))
     assert a.visible
     assert b.visible  # what counts as seen is decided by the network's own score
+
+
+def test_the_first_frame_can_give_up_its_place_in_memory() -> None:
+    engine = FakeEngine(variant("guided"), 0.9)
+    tracker = Tracker(variant("guided").searching(keep_first=False), engine)
+    state, _ = tracker.start(scene((START, RED)), START)
+    for _ in range(2):
+        state, _ = tracker.step(state, scene((START, RED)))
+    searches = [call[1] for call in engine.calls if call[0] == "search"]
+    assert searches[-2] == (searches[-2][0],) * 2  # type: ignore[index]
+    assert searches[-1][0] is searches[-1][1]  # type: ignore[index]
+    assert searches[-1][0] is not searches[-2][0]  # type: ignore[index]

@@ -184,10 +184,11 @@ class Tracker:
     def _search(self, state: TrackerState, frame: UInt8, crops: tuple[Crop, ...]) -> Asking[_Look]:
         """One search of each crop, and the best that came of it."""
         locator = self.locator
-        memory = (state.first, state.first if state.last is None else state.last)
-        last = state.patch if locator.settings.give_last else None
+        last = state.first if state.last is None else state.last
+        memory = (state.first if locator.settings.keep_first else last, last)
+        guide = state.patch if locator.settings.give_last else None
         responses = yield tuple(
-            Search(memory, crop.read(frame, state.fill), _seen(last, crop, locator.settings)) for crop in crops
+            Search(memory, crop.read(frame, state.fill), _seen(guide, crop, locator.settings)) for crop in crops
         )
         found = locator.find(state, crops, responses)
         crop, response = crops[found.index], responses[found.index]

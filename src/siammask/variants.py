@@ -42,7 +42,8 @@ class SearchSettings:
     give_last: bool = True  # the last mask is given to a search; else an empty one
     redraw_first: bool = False  # given only a box: draw the first frame and remember that instead of the filled box
     redraw_keep: float = 0.2  # ... unless less than this share of the box is left of it
-    remember_score: float = 0.5  # the last frame is remembered only when it scored at least this
+    remember_score: float = 0.5  # the last frame is remembered only when it scored at least this; above 1: never
+    keep_first: bool = True  # the first frame stays in memory; else the last one takes its place there too
     # which part of the mask is the target (follow = "mask")
     overlap_weight: float = 1.0  # weight of a part: its mass x (share seen in the last mask x this
     peak_weight: float = 0.5  # ... + this where the best score cell lies on it

@@ -131,3 +131,27 @@ def test_carried_masks_agree_with_the_tracker(source: tuple[int, int, int], goal
     )[0, 0]
     assert np.abs(found.numpy() - expected).mean() < 2e-3
     assert np.abs(found.numpy() - expected).max() < 0.05  # OpenCV's bilinear weights have five bits
+
+
+@pytest.mark.parametrize("without", ["give_last", "remember_score", "keep_first", "nothing"])
+def test_what_is_left_out_of_tracking_is_left_out_of_training(
+    config: TrainConfig, pool: Pool, monkeypatch: pytest.MonkeyPatch, without: str
+) -> None:
+    """Which memories and guides the three drawings of a clip see."""
+    network = guided_network(name="guided_small").eval()
+    settings = {"give_last": 0.0, "remember_score": 2.0, "keep_first": 0.0}
+    search: dict[str, float | str] = {} if without == "nothing" else {without: settings[without]}
+    c = replace(config, variant="guided_small", search=search, optim=replace(config.optim, guide_drop=0.0))
+    if without in ("nothing", "keep_first"):
+        c = replace(c, search=search | {"remember_score": 0.0})  # whatever it scored
+    seen = []
+    draw = network.draw
+    monkeypatch.setattr(network, "draw", lambda *given: seen.append(given) or draw(*given))  # type: ignore[func-returns-value]
+    batch = next(iter(Clips(pool, ClipSettings(absent=0, start=0), 2, 0, 0, None)))
+    with torch.no_grad():
+        guided.guided_step(network, batch, c, 0)
+    firsts, lasts, guides = ([given[i] for given in seen] for i in (1, 2, 3))
+    assert len(seen) == 3, "a, b and c"
+    assert any(bool(g.any()) for g in guides) == (without != "give_last")
+    assert [firsts[i] is lasts[i] for i in (1, 2)] == [without in ("remember_score", "keep_first")] * 2
+    assert torch.equal(firsts[2].value, firsts[1].value) == (without != "keep_first")

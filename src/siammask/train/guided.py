@@ -35,6 +35,7 @@ DRIFTED = 0.5  # share of clips with a wrong last mask whose b is guided by a wr
 
 def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Steps:
     """Draw a from the first frame, then b and c guided by what was drawn before; the losses of all three."""
+    search = variant(c.variant).searching(**c.search).search
     first, *searched = _by_crop(features(network, batch, c.optim.amp))
 
     def given_as(name: str) -> Tensor:  # clips are drawn in one size, whatever the network's
@@ -50,7 +51,7 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     share = torch.where(batch["drifted"], max(share, DRIFTED), share).view(n, 1, 1, 1)
     taught = (torch.rand((n, 1, 1, 1), device=device) < share) & ~boxed.view(n, 1, 1, 1)
     remembered = last = network.memorise(*network.kept(first), given, drawn)
-    guide = given_as("guide")[:, None]
+    guide = given_as("guide")[:, None] * search.give_last
     total = torch.zeros((), device=device)
     parts: dict[str, float] = {}
     for i, (name, crop) in enumerate(zip("abc", searched, strict=True), 1):
@@ -64,7 +65,7 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
         if i == len(searched):
             break
         used = torch.sigmoid(drawing.mask.detach())
-        good = torch.sigmoid(drawing.overlap.detach()) >= variant(c.variant).search.remember_score
+        good = torch.sigmoid(drawing.overlap.detach()) >= search.remember_score
         if i == 1:
             used = torch.where(taught, given_as("teacher")[:, None], used)
             # after the first frame is drawn from its box, the drawing, cut by the box, is what is remembered of it
@@ -76,8 +77,12 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
         # as the tracker does, what scored badly is not remembered
         now = network.memorise(*network.kept(crop), used, torch.ones_like(drawn))
         last = Memory(*(torch.where(_like(good, new), new, old) for new, old in zip(now, last, strict=True)))
+        if search.remember_score > 1:
+            last = remembered
+        if not search.keep_first:
+            remembered = last
         keep = torch.rand((n, 1, 1, 1), device=device) >= c.optim.guide_drop
-        guide = carried(used, batch["crops"][:, i], batch["crops"][:, i + 1]) * keep
+        guide = carried(used, batch["crops"][:, i], batch["crops"][:, i + 1]) * keep * search.give_last
     return Steps(total, parts)
 
 
