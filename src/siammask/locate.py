@@ -143,15 +143,13 @@ def hurry(velocity: tuple[float, float], box: Box, s: SearchSettings) -> float:
 def settle_on_mask(
     state: TrackerState, found: Found, patch: Patch | None, s: SearchSettings
 ) -> tuple[Found, Patch | None]:
-    """The box follows the mask: min-max box of the chosen part, one step at a time, its centre on the frame.
+    """The box follows the mask: min-max box of the chosen part, its centre on the frame.
+
+    Where the network says a box too, what is told lies between the two. What the next search region is laid around
+    changes its size by one step at a time, so that a mask that is wrong for a frame does not take the region along.
 
     Without a mask, or with a score too low, the target is not visible and its box stays where it was.
     """
-    if patch is not None and found.said is not None and s.box_reach > 0:
-        reach = Box(
-            found.said.cx, found.said.cy, *(side * (1 + 2 * s.box_reach) for side in (found.said.w, found.said.h))
-        )
-        patch = patch.cut_to(reach)
     chosen = None if patch is None else choose_part(patch, state.patch, found.peak, s)
     if chosen is None:
         return replace(found, box=state.box, visible=False), patch
@@ -162,7 +160,7 @@ def settle_on_mask(
         return replace(found, box=state.box), part
     found = replace(found, cut=_cut_off(box, part, state.size))
     steady = limit_step(state.box, box, s.max_size_step)
-    return replace(found, box=_centre_on_frame(steady, state.size), shown=_centre_on_frame(box, state.size)), part
+    return replace(found, box=_at_most_the_frame(steady, state.size), shown=_at_most_the_frame(box, state.size)), part
 
 
 def choose_part(
@@ -433,3 +431,11 @@ def _fit_frame(box: Box, size: tuple[int, int]) -> Box:
 def _centre_on_frame(box: Box, size: tuple[int, int]) -> Box:
     """The box moved so that its centre lies on the frame (edges included)."""
     return replace(box, cx=min(max(box.cx, 0.0), float(size[0])), cy=min(max(box.cy, 0.0), float(size[1])))
+
+
+def _at_most_the_frame(box: Box, size: tuple[int, int]) -> Box:
+    """The box with its centre on the frame, and sides no longer than the frame's.
+
+    Else a mask that fills its crop would make the next crop larger, and that one the next.
+    """
+    return replace(_centre_on_frame(box, size), w=min(box.w, float(size[0])), h=min(box.h, float(size[1])))

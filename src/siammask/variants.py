@@ -51,7 +51,6 @@ class SearchSettings:
     part_area: float = 0.25  # another part stays when it has at least this share of the chosen one's area ...
     part_gap: float = 0.25  # ... and is no farther from it than this share of its longer side
     box_share: float = 0.0  # the box is in this share the one the network says (where it does), else the mask's
-    box_reach: float = 0.0  # above 0: what is drawn farther outside the box the network says, in its sides, is dropped
     max_size_step: float = 1.6  # no side of the box that is looked around grows or shrinks more in a step (a factor)
     # where to look next
     widen_per_frame: float = 0.08  # the search region grows by this share for each frame the target is not seen
@@ -153,6 +152,7 @@ def _guided(name: str, shape: Shape, paper: str) -> Variant:
         places=3,
         part_area=0.1,
         max_size_step=1.15,
+        box_share=0.5,
     )
     return Variant(name, "light", "guided", "guided", search, paper, shape)
 
@@ -167,7 +167,7 @@ _ROWS = (
     _guided(
         "guided_lean",
         Shape(crop=224, blocks=9, residuals=3, lean=True, boxed=True),
-        "this project; trial",
+        "this project; half of the default's time",
     ),
     Variant("siammask", "resnet50", "rpn", "refined", SearchSettings(), "SiamMask, three branches, refined"),
     Variant("siammask_base", "resnet50", "rpn", "vector", SearchSettings(), "SiamMask, three branches"),

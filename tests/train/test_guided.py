@@ -11,7 +11,7 @@ import torch
 from lively import guided_network
 from safetensors.torch import save_file
 
-from siammask.errors import WeightsError
+from siammask.errors import InputError, WeightsError
 from siammask.geometry import Crop, Patch
 from siammask.train import batches, guided, loop
 from siammask.train.batches import Clips, Frozen
@@ -109,6 +109,18 @@ def test_only_the_chosen_blocks_of_the_backbone_learn(config: TrainConfig) -> No
     rate = loop.set_rate(optimizer, 2, c)
     assert rate == pytest.approx(1e-4)
     assert [g["lr"] for g in optimizer.param_groups] == [pytest.approx(1e-5), pytest.approx(1e-4)]
+
+
+def test_only_the_named_parts_learn(config: TrainConfig, pool: Pool) -> None:
+    network = guided_network(name="guided_lean").train()
+    config = replace(config, variant="guided_lean")
+    (group,) = guided.groups(network, replace(config, learn=("to_box",)))
+    assert {id(p) for p in group["params"]} == {id(p) for p in network.to_box.parameters()}
+    guided.guided_step(network, next(iter(Clips(pool, ClipSettings(), 1, 0, 0, None))), config, 0).total.backward()
+    learnt = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+    assert learnt == {"to_box"}
+    with pytest.raises(InputError, match=r"learn names 'to_bax', .* to_box"):
+        guided.groups(network, replace(config, learn=("to_bax",)))
 
 
 @pytest.mark.parametrize(

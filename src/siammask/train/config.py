@@ -90,6 +90,7 @@ class TrainConfig:
     seed: int = 0
     init: str = "imagenet"  # or a checkpoint (*.safetensors); published family: "random" too
     partial: bool = False  # the checkpoint may be of another variant: of it is taken what agrees in name and shape
+    learn: tuple[str, ...] = ()  # guided: the parts of the head that learn, as they are called there; none named: all
     threads: int | None = None
     device: str = "cpu"
     save_every: int = 100

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from siammask.engines.guided import GuidedEngine
 from siammask.engines.torch import TorchGraphs
-from siammask.errors import WeightsError
+from siammask.errors import InputError, WeightsError
 from siammask.network import checkpoint, guided
 from siammask.network.guided import Features, Guided, Memory
 from siammask.network.light import imagenet_light
@@ -142,7 +142,10 @@ def initial(c: TrainConfig) -> Guided:
 
 
 def groups(network: Guided, c: TrainConfig) -> list[dict[str, Any]]:
-    """The head and, at a rate of its own, the last blocks of the backbone; the rest is frozen."""
+    """The head, or what of it is to learn, and, at a rate of its own, the end of the backbone; the rest is frozen.
+
+    Raises InputError where `learn` names a part that the network has not.
+    """
     network.backbone.requires_grad_(False)
     found = []
     if c.optim.backbone_lr > 0:
@@ -150,7 +153,15 @@ def groups(network: Guided, c: TrainConfig) -> list[dict[str, Any]]:
         for p in late:
             p.requires_grad_(True)
         found.append({"params": late, "share": c.optim.backbone_lr / c.optim.lr})
-    head = [p for name, p in network.named_parameters() if not name.startswith("backbone.")]
+    parts = {name for name, _ in network.named_children()} - {"backbone"}
+    for name in c.learn:
+        if name not in parts:
+            raise InputError(f"learn names {name!r}, which the network has not; it has: {', '.join(sorted(parts))}.")
+    head = []
+    for name, p in network.named_parameters():
+        if not name.startswith("backbone."):
+            p.requires_grad_(not c.learn or name.split(".")[0] in c.learn)
+            head += [p] if p.requires_grad else []
     return [*found, {"params": head, "share": 1.0}]
 
 
