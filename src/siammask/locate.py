@@ -180,12 +180,14 @@ def choose_part(
         return None
     if count == 2:
         return patch, _place_box(patch, patch.values, stats[1], s.mask_threshold)
-    index = labels.ravel()
-    mass = np.bincount(index, weights=patch.values.ravel(), minlength=count)
+    x, y, w, h = _union(stats[1:])[:4]
+    there = np.s_[y : y + h, x : x + w]  # all that is drawn lies here
+    index, drawn_there = labels[there].ravel(), patch.values[there]
+    mass = np.bincount(index, weights=drawn_there.ravel(), minlength=count)
     weight = mass * s.mass_weight
     if last is not None:
         seen = last.seen_in(patch.place, patch.values.shape[0])
-        shared = np.bincount(index, weights=(patch.values * seen).ravel(), minlength=count)
+        shared = np.bincount(index, weights=(drawn_there * seen[there]).ravel(), minlength=count)
         weight += s.overlap_weight * shared
     on_peak = None if peak is None else _label_at(labels, patch.place, peak)
     if on_peak:
@@ -194,7 +196,10 @@ def choose_part(
     keep = [k for k in range(1, count) if k == best or _belongs(stats[k], stats[best], s)]
     dropped = np.ones(count, np.bool_)
     dropped[[0, *keep]] = False
-    values = np.where(dropped[labels], np.float32(0), patch.values)
+    values = patch.values
+    if dropped.any():
+        values = values.copy()
+        values[there][dropped[labels[there]]] = 0
     part = replace(patch, values=values)
     return part, _place_box(part, values, _union(stats[keep]), s.mask_threshold)
 
