@@ -172,11 +172,24 @@ _ROWS = (
     Variant("siammask", "resnet50", "rpn", "refined", SearchSettings(), "SiamMask, three branches, refined"),
     Variant("siammask_base", "resnet50", "rpn", "vector", SearchSettings(), "SiamMask, three branches"),
     Variant("siammask_2b", "resnet50", "score", "vector", SearchSettings(follow="mask"), "SiamMask, two branches"),
+    Variant(
+        "siammask_2b_refined",
+        "resnet50",
+        "score",
+        "refined",
+        SearchSettings(follow="mask"),
+        "SiamMask, two branches, refined",
+    ),
     Variant("siamrpn", "resnet50", "rpn", "none", SearchSettings(), "SiamRPN (Li et al., CVPR 2018)"),
     Variant("siamfc", "resnet50", "score", "none", _SIAMFC, "SiamFC (Bertinetto et al., ECCVW 2016)"),
 )
 
 VARIANTS: dict[str, Variant] = {row.name: row for row in _ROWS}
+# The two that the paper has on AlexNet as well; 17 x 17 cells.
+VARIANTS |= {
+    f"{name}_alexnet": replace(VARIANTS[name], name=f"{name}_alexnet", backbone="alexnet")
+    for name in ("siamrpn", "siamfc")
+}
 # `light` pads its convolutions, so its crops are whole multiples of its stride: 128 and 256 give 25 x 25 cells as well.
 # Trained here and not by the released code, the twins meet frame and crop exactly, and where they draw a mask the next
 # search region follows it (SiamMask, section 4.3, has both ways; a mask's box is the tighter one). At this threshold

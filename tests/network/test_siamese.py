@@ -74,8 +74,9 @@ def test_every_row_has_the_parts_and_shapes_it_says(row: Variant):
     with torch.inference_mode():
         kernels = network.embed(torch.rand(1, 3, row.search.exemplar_size, row.search.exemplar_size) * 255)
         seen = network.search(kernels, torch.rand(1, 3, row.search.search_size, row.search.search_size) * 255)
-        rpn, width = row.locate == "rpn", 256 if row.backbone == "resnet50" else 128
-        assert seen["score_logits"].shape == (1, 10 if rpn else 1, 25, 25)
+        rpn, width = row.locate == "rpn", 128 if row.backbone == "light" else 256
+        cells = 17 if row.backbone == "alexnet" else 25
+        assert seen["score_logits"].shape == (1, 10 if rpn else 1, cells, cells)
         assert ("delta" in seen) == rpn
         assert ("correlation" in seen) == (row.mask != "none")
         assert ("p0" in seen) == (row.mask == "refined")

@@ -30,6 +30,7 @@ from siammask.train.siamese_losses import SiameseWeights
 from siammask.variants import variant
 
 TWINS = ("siamfc_light", "siamrpn_light", "siammask_2b_light", "siammask_base_light", "siammask_light")
+OTHERS = ("siammask_2b_refined_light", "siamrpn_alexnet", "siamfc_alexnet")
 
 
 def config(name: str, **optim: object) -> TrainConfig:
@@ -43,13 +44,14 @@ def network_of(name: str, seed: int = 0) -> Siamese:
 
 def batch_of(pool: Pool, name: str, settings: PairSettings | None = None, count: int = 2) -> dict[str, Tensor]:
     row = variant(name)
-    grid = PairGrid(row.search, row.search.search_size, 25, row.locate == "rpn")
+    cells = 17 if row.backbone == "alexnet" else 25
+    grid = PairGrid(row.search, row.search.search_size, cells, row.locate == "rpn")
     settings = settings or PairSettings(negative=0.0, rows=2 if row.mask != "none" else 0)
     weights = ClipSettings(weights={"boxed": 0.0})
     return next(iter(Pairs(pool, weights, settings, grid, count, 0, 0, None, True)))
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", TWINS + OTHERS)
 def test_a_step_of_every_twin(pool: Pool, name: str) -> None:
     """Every branch that a variant has is told what it did; nothing else learns, and everything that learns is moved."""
     network, c = network_of(name), config(name)
@@ -182,6 +184,18 @@ def test_cells(name: str, search: int, expected: int) -> None:
     assert siamese.cells(network_of(name), row.search.exemplar_size, search) == expected
 
 
+def test_vector_masks_begin_as_a_disc_and_change_smoothly() -> None:
+    """Before anything is learnt, every mask is near a disc in the middle; what changes it draws no single pixels."""
+    network = siamese.initial(replace(config("siammask_base_light"), init="imagenet")).eval()
+    with torch.inference_mode():
+        drawn = network.vector(torch.rand(3, 128))
+    assert drawn[:, 31, 31].min() > 0
+    assert torch.stack((drawn[:, 0, 0], drawn[:, 0, -1], drawn[:, -1, 0], drawn[:, -1, -1])).max() < -2
+    patterns = network.mask.head[-1].weight.detach().reshape(63, 63, -1)
+    assert torch.linalg.matrix_rank(patterns.flatten(0, 1)) == patterns.shape[-1] // 2  # each with its negative
+    assert patterns.diff(dim=0).abs().max() < 0.2 * patterns.abs().max()
+
+
 def test_refinement_begins_from_the_base_stage(tmp_path: Path) -> None:
     base = network_of("siammask_base_light", 1)
     save_file(base.state_dict(), tmp_path / "base.safetensors")
@@ -221,19 +235,20 @@ def test_where_a_run_cannot_begin() -> None:
         siamese.initial(replace(config("siammask_light"), init="none.pth"))
 
 
-def test_from_clips_to_tracking(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["siammask_light", "siammask_2b_refined_light", "siamrpn_alexnet"])
+def test_from_clips_to_tracking(root: Path, tmp_path: Path, name: str) -> None:
     """Two steps, the closed loop on what was held out, published, and tracked with by the engine that ships."""
     data = DataConfig(
         str(root), ("blobs", "stills"), str(tmp_path / "cache"), ("blobs/walk",), workers=0, pairs=PairSettings(rows=2)
     )
-    c = TrainConfig("siammask_light", str(tmp_path / "out"), data, init="random")
+    c = TrainConfig(name, str(tmp_path / "out"), data, init="random")
     loop.run(replace(c, optim=OptimConfig(steps=2, batch=2, warmup=1)), console=Console(file=io.StringIO()))
     assert (tmp_path / "out" / "validation.jsonl").exists()
     folder = publish.publish(tmp_path / "out" / "best.safetensors", tmp_path / "weights")
-    assert "Weights of `siammask_light`" in (folder / "card.md").read_text()
+    assert f"Weights of `{name}`" in (folder / "card.md").read_text()
     assert json.loads((folder / "certificate.json").read_text())["error_f32"]["search"]
     (sequence,) = (s for s in find_sequences(root / "blobs") if s.name.endswith("walk"))
-    tracker = siammask.load("siammask_light", weights=folder, threads=1)
+    tracker = siammask.load(name, weights=folder, threads=1)
     results = list(tracker.follow((sequence.read_frame(i) for i in range(3)), sequence.box(0)))
     assert len(results) == 3
     assert all(0 <= r.score <= 1 for r in results)

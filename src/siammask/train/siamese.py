@@ -7,6 +7,7 @@ refined mask through its refinement; "refine" is the released second stage: mask
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from siammask.engines.siamese import WINDOWS, SiameseEngine
+from siammask.engines.siamese import VECTOR, WINDOWS, SiameseEngine
 from siammask.engines.torch import TorchGraphs
 from siammask.errors import InputError, WeightsError
 from siammask.network import checkpoint, siamese
@@ -167,6 +168,8 @@ def initial(c: TrainConfig) -> Siamese:
         if not isinstance(network.backbone, LightTop):
             raise InputError(f"init is 'imagenet', but {row.name!r} has no backbone weights at hand; give a file.")
         network.backbone.light = imagenet_light()
+        if row.mask == "vector":
+            smooth_masks(network)
         return network
     file = Path(c.init)
     if not file.exists():
@@ -179,6 +182,26 @@ def initial(c: TrainConfig) -> Siamese:
         given = {**given, **{name: value for name, value in own.items() if name.startswith("refine.")}}
     checkpoint.load_state(network, checkpoint.fitting(network, given) if c.partial else given, str(file))
     return network
+
+
+@torch.no_grad()
+def smooth_masks(network: Siamese) -> None:
+    """The vector mask head begins with sums of smooth patterns about a disc in the middle, where the object is.
+
+    Each hidden channel draws one low frequency of the cosine transform, every second one its negative. Left at random,
+    3,969 pixels learn apart from one another; their biases alone need some 2,000 steps to say "background".
+    """
+    last = network.mask.head[-1]  # type: ignore[union-attr, index]
+    assert isinstance(last, nn.Conv2d)
+    at = (torch.arange(VECTOR) + 0.5) / VECTOR
+    waves = torch.cos(math.pi * torch.arange(VECTOR)[:, None] * at)  # (frequency, place)
+    order = sorted((math.hypot(u, v), u, v) for u in range(VECTOR) for v in range(VECTOR))
+    for channel in range(last.in_channels):
+        far, u, v = order[channel // 2]
+        pattern = waves[u][:, None] * waves[v] * (0.5 / (1 + far))
+        last.weight[:, channel, 0, 0] = (pattern if channel % 2 else -pattern).flatten()
+    radius = torch.hypot(at[:, None] - 0.5, at - 0.5)
+    last.bias.copy_((3 * (1 - 4 * radius)).clamp(-4, 2).flatten())  # type: ignore[union-attr]
 
 
 def resnet50(given: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
