@@ -81,6 +81,7 @@ class Shape:
     residuals: int = 2
     lean: bool = False
     boxed: bool = False  # it also says the target's box
+    context: int = 0  # residuals at stride 16 in the drawing
 
     @property
     def mask(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="the networks need the extra 'train'")
@@ -249,7 +251,8 @@ def test_graphs_are_the_network(network: Guided, pixels: Tensor, features: Featu
     """What an engine runs gives what training saw, as probabilities."""
     made = guided.graphs(network)
     with torch.no_grad():
-        memory = made["memorise"](*network.kept(features), masks[:, 0], torch.ones(3))
+        kept = (x.permute(0, 2, 3, 1) for x in network.kept(features))
+        memory = made["memorise"](*kept, masks[:, 0], torch.ones(3))
         named = {f"{which}_{n}": memory[f"memory_{n}"] for which in ("first", "last") for n in network.shape.memory}
         crops = pixels.round().to(torch.uint8).permute(0, 2, 3, 1)
         found = made["search"](crops, masks[:, 0], **named)
@@ -267,3 +270,37 @@ def test_specs_describe_the_graphs(network: Guided) -> None:
             outputs = spec.module(**spec.example)
         assert set(spec.outputs) <= set(outputs), name
         assert all(t.shape[0] == 1 for t in spec.example.values())
+
+
+def test_a_view_from_afar_adds_nothing_at_first(network: Guided, features: Features, masks: Tensor) -> None:
+    """So it can be put into a network that is trained already; then it has its say."""
+    shape = replace(network.shape, context=2)
+    more = Guided(network.backbone, shape).eval()
+    more.load_state_dict(more.state_dict() | network.state_dict())
+    with torch.no_grad():
+        memory = remember(network, features, masks)
+        before, after = (net.draw(features, memory, memory, masks) for net in (network, more))
+        torch.testing.assert_close(said(before), said(after))
+        more.context.back.bias.fill_(0.5)
+        assert not torch.equal(more.draw(features, memory, memory, masks).mask, before.mask)
+
+
+def test_the_same_parameters_in_another_size() -> None:
+    network = guided_network()
+    small = network.sized(192)
+    assert small.fuse.weight is network.fuse.weight
+    assert (small.shape.crop, network.shape.crop, network.sized(256)) == (192, 256, network)
+    pixels = torch.rand((1, 3, 192, 192)) * 255
+    mask = torch.zeros(1, 1, 96, 96)
+    mask[..., 30:60, 30:60] = 1
+    with torch.no_grad():
+        seen = small.features(pixels)
+        memory = remember(small, seen, mask)
+        assert small.draw(seen, memory, memory, mask).mask.shape == (1, 1, 96, 96)
+
+
+def test_the_winner_is_found_by_its_last_bits() -> None:
+    products = torch.randn((2, 40, 150), generator=torch.Generator().manual_seed(0)) * 3
+    products[0, 0] = -products[0, 0].abs()
+    expected = products.argmax(2)
+    assert torch.equal(guided._winner(products.clone()), expected)

@@ -33,10 +33,10 @@ SHAPES = {
 
 
 def first(pool: Pool, seed: int = 0, step: int = 0, frozen: Frozen | None = None) -> batches.Batch:
-    return next(iter(Clips(pool, ClipSettings(), 2, seed, step, frozen)))
+    return next(iter(Clips(pool, ClipSettings(), 2, seed, step, () if frozen is None else (frozen,))))
 
 
-def sample(rng: np.random.Generator, drawn: Rendered) -> dict[str, np.ndarray]:
+def sample(rng: np.random.Generator, drawn: Rendered) -> batches.Batch:
     return batches.guided_sample(drawn, batches.guides(rng, drawn.start or drawn.boxed))
 
 
@@ -111,8 +111,8 @@ def test_a_worker_gives_the_same_clips_after_openvino_has_run_here(pool: Pool) -
     torch.manual_seed(0)
     frozen = Frozen(Light().eval(), 3)
     alone = first(pool, 3, frozen=frozen)
-    clips = Clips(pool, ClipSettings(), 2, 3, 0, frozen)
-    assert len(pickle.dumps(Clips(pool, ClipSettings(), 2, 3, 0, None))) < 2000
+    clips = Clips(pool, ClipSettings(), 2, 3, 0, (frozen,))
+    assert len(pickle.dumps(Clips(pool, ClipSettings(), 2, 3, 0))) < 2000
     assert isinstance(pickle.loads(pickle.dumps(clips)).pool.bytes, np.memmap)
     loader = torch.utils.data.DataLoader(clips, batch_size=None, timeout=300, **batches.processes(1))
     apart = next(iter(loader))
@@ -121,7 +121,35 @@ def test_a_worker_gives_the_same_clips_after_openvino_has_run_here(pool: Pool) -
 
 
 def test_without_workers_batches_are_made_here(pool: Pool) -> None:
-    loader = torch.utils.data.DataLoader(
-        Clips(pool, ClipSettings(), 2, 3, 0, None), batch_size=None, **batches.processes(0)
-    )
+    loader = torch.utils.data.DataLoader(Clips(pool, ClipSettings(), 2, 3, 0), batch_size=None, **batches.processes(0))
     assert torch.equal(next(iter(loader))["pixels"], first(pool, 3)["pixels"])
+
+
+def test_an_echo_is_the_same_clip_with_other_faults(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once enough clips wait, half of a batch is drawn anew and half of it was seen before, guided in another way."""
+    drawn = []
+
+    def clip(*arguments: object) -> Rendered:
+        drawn.append(original(*arguments))  # type: ignore[arg-type]
+        return drawn[-1]
+
+    original = batches.clip
+    monkeypatch.setattr(batches, "clip", clip)
+    made = iter(Clips(pool, ClipSettings(), 2, 0, 0, echo=2))
+    counts, masks = [], []
+    for _ in range(batches.DEPTH + 4):
+        before = len(drawn)
+        masks += list(next(made)["masks"])
+        counts.append(len(drawn) - before)
+    assert counts == [2] * batches.DEPTH + [1] * 4
+    for mask in masks:  # nothing is shown that was not drawn, nothing more than twice
+        assert any(np.array_equal(mask, one.masks) for one in drawn)
+        assert sum(torch.equal(mask, other) for other in masks) <= 2
+
+
+def test_batches_come_in_several_sizes(pool: Pool) -> None:
+    torch.manual_seed(0)
+    backbone = Light().eval()
+    made = iter(Clips(pool, ClipSettings(), 1, 0, 0, (Frozen(backbone, 3, 64), Frozen(backbone, 3, 32)), echo=3))
+    sides = {tuple(next(made)["f2"].shape) for _ in range(8)}
+    assert sides == {(4, 32, 32, 16), (4, 16, 16, 16)}

@@ -145,7 +145,7 @@ def test_clips_whose_target_cannot_be_seen_are_passed_over(pool: Pool) -> None:
 
 def test_batches_are_those_of_the_data_process(pool: Pool) -> None:
     """The same names, shapes and types, whoever draws."""
-    (expected,) = islice(batches.Clips(pool, ClipSettings(), 2, 0, 0, None), 1)
+    (expected,) = islice(batches.Clips(pool, ClipSettings(), 2, 0, 0), 1)
     (found,) = islice(device.batches(pool, ClipSettings(), 2, 0, 0, 0, CPU), 1)
     assert {n: (t.shape, t.dtype) for n, t in found.items() if n != "seconds"} == {
         n: (t.shape, t.dtype) for n, t in expected.items() if n != "seconds"
@@ -210,7 +210,7 @@ def test_a_step_on_what_was_drawn_here(pool: Pool) -> None:
     made = guided.guided_step(network, batch, c, 0)
     assert torch.isfinite(made.total)
     with torch.no_grad():
-        quick, plain = (guided.features(network, batch, amp) for amp in (True, False))
+        quick, plain = (guided.features(network, batch, amp)[0] for amp in (True, False))
     assert quick.feat.dtype == torch.float32
     scale = plain.feat.abs().max()
     assert 0 < (quick.feat - plain.feat).abs().max() < 0.1 * scale

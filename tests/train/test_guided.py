@@ -36,7 +36,7 @@ def test_steps_make_the_losses_fall(pool: Pool, config: TrainConfig) -> None:
     network = guided_network().train()
     c = replace(config, optim=replace(config.optim, lr=1e-3, guide_drop=0.0, teacher=(1.0, 1.0)))
     optimizer = loop.make_optimizer(guided.groups(network, c), c)
-    batch = next(iter(Clips(pool, ClipSettings(absent=0), 2, 0, 0, None)))
+    batch = next(iter(Clips(pool, ClipSettings(absent=0), 2, 0, 0)))
     with torch.no_grad():  # the frozen part runs once
         found = network.backbone.begin(batch.pop("pixels").permute(0, 3, 1, 2).float(), 11)
     batch |= {n: f.permute(0, 2, 3, 1) for n, f in zip(batches.FEATURES, found, strict=True)}
@@ -74,7 +74,7 @@ def test_a_step_of_the_sister(config: TrainConfig, pool: Pool) -> None:
     network = guided_network(name="guided_small").train()
     c = replace(config, variant="guided_small")
     guided.groups(network, c)
-    batch = next(iter(Clips(pool, ClipSettings(absent=0), 1, 0, 0, None)))
+    batch = next(iter(Clips(pool, ClipSettings(absent=0), 1, 0, 0)))
     made = guided.guided_step(network, batch, c, 0)
     made.total.backward()
     idle = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
@@ -93,10 +93,12 @@ def test_features_from_pixels_and_from_the_data_process(
     network = guided_network(name=name)
     guided.groups(network, replace(config, optim=replace(config.optim, backbone_lr=rate, train_from=begin)))
     assert guided.network_begins(network) == end
-    pixels = next(iter(Clips(pool, ClipSettings(), 1, 0, 0, None)))["pixels"]
+    pixels = next(iter(Clips(pool, ClipSettings(), 1, 0, 0)))["pixels"]
     with torch.no_grad():
         frozen = Frozen(network.backbone, end, network.shape.crop)(pixels)
-        for a, b in zip(guided.features(network, {"pixels": pixels}), guided.features(network, frozen), strict=True):
+        whole, sized = guided.features(network, {"pixels": pixels})
+        assert sized is network
+        for a, b in zip(whole, guided.features(network, frozen)[0], strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
@@ -116,7 +118,7 @@ def test_only_the_named_parts_learn(config: TrainConfig, pool: Pool) -> None:
     config = replace(config, variant="guided_lean")
     (group,) = guided.groups(network, replace(config, learn=("to_box",)))
     assert {id(p) for p in group["params"]} == {id(p) for p in network.to_box.parameters()}
-    guided.guided_step(network, next(iter(Clips(pool, ClipSettings(), 1, 0, 0, None))), config, 0).total.backward()
+    guided.guided_step(network, next(iter(Clips(pool, ClipSettings(), 1, 0, 0))), config, 0).total.backward()
     learnt = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
     assert learnt == {"to_box"}
     with pytest.raises(InputError, match=r"learn names 'to_bax', .* to_box"):
@@ -159,7 +161,7 @@ def test_what_is_left_out_of_tracking_is_left_out_of_training(
     seen = []
     draw = network.draw
     monkeypatch.setattr(network, "draw", lambda *given: seen.append(given) or draw(*given))  # type: ignore[func-returns-value]
-    batch = next(iter(Clips(pool, ClipSettings(absent=0, start=0), 2, 0, 0, None)))
+    batch = next(iter(Clips(pool, ClipSettings(absent=0, start=0), 2, 0, 0)))
     with torch.no_grad():
         guided.guided_step(network, batch, c, 0)
     firsts, lasts, guides = ([given[i] for given in seen] for i in (1, 2, 3))
@@ -167,3 +169,46 @@ def test_what_is_left_out_of_tracking_is_left_out_of_training(
     assert any(bool(g.any()) for g in guides) == (without != "give_last")
     assert [firsts[i] is lasts[i] for i in (1, 2)] == [without in ("remember_score", "keep_first")] * 2
     assert torch.equal(firsts[2].value, firsts[1].value) == (without != "keep_first")
+
+
+def test_a_step_in_crops_of_another_size(pool: Pool, config: TrainConfig) -> None:
+    """The same parameters learn from whatever size the batch has."""
+    network = guided_network().train()
+    guided.groups(network, config)
+    batch = next(iter(Clips(pool, ClipSettings(absent=0), 1, 0, 0)))
+    with torch.no_grad():
+        frozen = Frozen(network.backbone, 11, 192)(batch.pop("pixels"))
+    made = guided.guided_step(network, batch | frozen, config, 0)
+    made.total.backward()
+    assert torch.isfinite(made.total)
+    assert network.fuse.weight.grad is not None
+    assert network.shape.crop == 256
+
+
+def test_a_step_in_bfloat16(pool: Pool, config: TrainConfig) -> None:
+    """Losses are taken in float32 and come out much the same; so do gradients."""
+    network = guided_network().train()
+    guided.groups(network, config)
+    batch = next(iter(Clips(pool, ClipSettings(absent=0, start=0), 1, 0, 0)))
+    c = replace(config, optim=replace(config.optim, guide_drop=0.0, teacher=(1.0, 1.0)))
+    totals = []
+    for half in (False, True):
+        torch.manual_seed(0)
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            made = guided.guided_step(network, batch, c, 0)
+        made.total.backward()
+        assert made.total.dtype == torch.float32
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in network.parameters())
+        totals.append(float(made.total.detach()))
+    assert totals[1] == pytest.approx(totals[0], rel=0.1)
+
+
+def test_of_the_backbone_only_what_mixes_channels_learns(config: TrainConfig) -> None:
+    network = guided_network()
+    optim = replace(config.optim, backbone_lr=1e-5, pointwise=True, method="muon", backbone_adamw=True)
+    optimizer = loop.make_optimizer(guided.groups(network, replace(config, optim=optim)), replace(config, optim=optim))
+    learning = [n for n, p in network.named_parameters() if p.requires_grad and n.startswith("backbone.")]
+    assert {n.split(".")[3] for n in learning} == {"expand", "project"}
+    assert [g["matrices"] for g in optimizer.param_groups] == [False, True, False]  # the backbone's by AdamW, in one
+    assert guided.network_begins(network) == 5

@@ -50,6 +50,19 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_weights_on_the_way(config: TrainConfig, tmp_path: Path) -> None:
+    """They are kept where asked for; and with validate_every 0 nothing is tracked."""
+    c = replace(config, output=str(tmp_path / "out"), keep_every=2, validate_every=0)
+    loop.run(c, console=Console(file=io.StringIO()))
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.safetensors")) == [
+        "final.safetensors",
+        "step-000002.safetensors",
+    ]
+    assert not (tmp_path / "out" / "validation.jsonl").exists()
+    with safe_open(tmp_path / "out" / "step-000002.safetensors", "pt") as file:
+        assert file.metadata()["step"] == "2"
+
+
 def test_a_run_writes_its_log(done: Path) -> None:
     log = rows(done)
     assert [row["step"] for row in log] == ["1", "2", "3"]

@@ -143,8 +143,12 @@ class OpenVinoGraphs:
 
     def _infer(self, graph: str, ordered: list[np.ndarray]) -> dict[str, np.ndarray]:
         request = self._request(graph, tuple(array.shape for array in ordered))
-        result = request.infer(ordered, share_inputs=True)
-        return {name: np.array(result[index]) for index, name in enumerate(self._outputs[graph])}
+        for index, array in enumerate(ordered):  # `infer(ordered)` does the same, half a millisecond slower
+            shared = array if array.flags.writeable else array.copy()  # the runtime shares no read-only memory
+            request.set_input_tensor(index, ov.Tensor(shared, shared_memory=True))
+        request.start_async()
+        request.wait()
+        return {name: np.array(request.get_output_tensor(i).data) for i, name in enumerate(self._outputs[graph])}
 
     def _request(self, graph: str, shapes: Shapes) -> ov.InferRequest:
         """The request of a graph compiled for these input shapes."""

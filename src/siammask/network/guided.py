@@ -7,6 +7,8 @@ says where it was. Related: space-time memory (Oh et al., ICCV 2019), D3S (Lukez
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -70,6 +72,24 @@ class Residual(nn.Module):
         return x + self.b(F.relu(self.a(F.relu(x))))
 
 
+class Context(nn.Module):
+    """What the drawing sees from afar: residuals at stride 16, added to what it knows at stride 8.
+
+    It adds nothing at first, so that it can be put into a network that is trained already.
+    """
+
+    def __init__(self, width: int, residuals: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*(Residual(width) for _ in range(residuals)))
+        self.back = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.back.weight)
+        nn.init.zeros_(self.back.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, s, s) -> the same."""
+        return x + _grown(self.back(F.relu(self.body(F.avg_pool2d(x, 2)))))
+
+
 class Edges(nn.Module):
     """The target's box as four expectations: where its left, top, right and bottom edges lie (Yan et al., STARK, 2021).
 
@@ -111,6 +131,8 @@ class Guided(nn.Module):
         self.from_correlation = nn.Conv2d(width, 16, 1)
         self.fuse = nn.Conv2d(width * 3 + 16 + 8 + 1, fused, 1)
         self.mix = nn.Conv2d(fused, width, 3, padding=1)
+        if self.shape.context:
+            self.context = Context(width, self.shape.context)
         self.body = nn.Sequential(*(Residual(width, lean) for _ in range(self.shape.residuals)))
         self.to_coarse = nn.Conv2d(width, 1, 1)
         if lean:
@@ -128,6 +150,14 @@ class Guided(nn.Module):
         if self.shape.boxed:
             self.to_box = Edges(width)
         self.to_overlap = nn.Sequential(nn.Linear(width * 2 + 4, width), nn.ReLU(), nn.Linear(width, 1))
+
+    def sized(self, crop: int) -> Guided:
+        """The same network, with the same parameters, for crops of another side."""
+        if crop == self.shape.crop:
+            return self
+        other = copy.copy(self)
+        other.shape = replace(self.shape, crop=crop)
+        return other
 
     def features(self, pixels: Tensor) -> Features:
         """(N, 3, 256, 256) BGR in 0..255 -> Features."""
@@ -151,7 +181,7 @@ class Guided(nn.Module):
         """
         at = F.avg_pool2d(mask, 8 if self.shape.lean else 4)
         flag = (1.0 - drawn).expand_as(at)
-        value = self.to_value(torch.cat((feat, at, flag), 1))
+        value = self.to_value(torch.cat((feat, at.to(feat), flag.to(feat)), 1))
         if not self.shape.lean:
             value, key, at = (F.avg_pool2d(x, 2) for x in (value, key, at))
         step = _step(self.shape)
@@ -177,8 +207,11 @@ class Guided(nn.Module):
         found = F.relu(self.correlate(_correlate(features.low, first.kernel, _step(self.shape))))
         score = self.to_score(found)
         where = F.relu(self.from_correlation(found))
-        x = F.relu(self._fused(feat, reads, where, likes, at32))
-        x = F.relu(self.body(F.relu(self.mix(x))))
+        x = F.relu(self._fused(feat, reads, where, likes, at32.to(feat)))
+        x = F.relu(self.mix(x))
+        if self.shape.context:
+            x = self.context(x)
+        x = F.relu(self.body(x))
         coarse = self.to_coarse(x)
         box = self.to_box(x) if self.shape.boxed else None
         return Drawing(self._mask(x, features, guide), coarse, score, self._overlap(x, coarse, score, likes), box)
@@ -194,7 +227,7 @@ class Guided(nn.Module):
 
     def _mask(self, x: Tensor, features: Features, guide: Tensor) -> Tensor:
         """Logits (N, 1, 128, 128)."""
-        y = self.at64(torch.cat((_grown(F.relu(self.up64(x))), features.f4, F.avg_pool2d(guide, 2)), 1))
+        y = self.at64(torch.cat((_grown(F.relu(self.up64(x))), features.f4, F.avg_pool2d(guide, 2).to(x)), 1))
         if self.shape.lean:
             return F.pixel_shuffle(self.to_mask(F.relu(y + self.from2(features.f2))), 2)
         z = _grown(F.relu(self.up128(F.relu(y))))
@@ -251,7 +284,8 @@ def _grown(x: Tensor) -> Tensor:
 
 def _long(query: Tensor, place: Tensor) -> Tensor:
     """Queries (N, Q, C) at places (N, Q, 2) as vectors (N, Q, C + 4), to be multiplied with those of `_keys`."""
-    return torch.cat((query, place, place.square().sum(2, keepdim=True), torch.ones_like(place[..., :1])), 2)
+    place = torch.cat((place, place.square().sum(2, keepdim=True), torch.ones_like(place[..., :1])), 2)
+    return torch.cat((query, place.to(query)), 2)
 
 
 def _keys(memory: Memory, side: int, ratio: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,6 +293,7 @@ def _keys(memory: Memory, side: int, ratio: Tensor) -> tuple[Tensor, Tensor]:
     there = _places(memory.mask, side)
     one = torch.ones_like(there[..., :1])
     distance = torch.cat((2.0 * ratio * there, -ratio * one, -ratio * there.square().sum(2, keepdim=True)), 2)
+    distance = distance.to(memory.key)
     return torch.cat((memory.key, distance), 2), torch.cat((memory.key, torch.zeros_like(distance)), 2)
 
 
@@ -269,8 +304,13 @@ def _read(query: Tensor, close: Tensor, value: Tensor, sharp: Tensor) -> Tensor:
 
 def _likeness(query: Tensor, close: Tensor, far: Tensor, mask: Tensor) -> Tensor:
     """Likeness (N, Q, 4) to the object of a memory and to what is not: without the distance, then with it."""
-    off = F.pad(2.0 * (1.0 - mask)[..., None], (far.shape[2] - 1, 0))
-    on = F.pad(2.0 * mask[..., None], (far.shape[2] - 1, 0))
+    if not torch.is_grad_enabled():
+        on, off = 2.0 * mask[:, None], 2.0 * (1.0 - mask)[:, None]
+        cosine, near = query @ far.transpose(1, 2), query @ close.transpose(1, 2)
+        likes = [(x - y).amax(2) for x in (cosine, near) for y in (off, on)]
+        return torch.stack(likes, 2).clamp(-2.0, 1.0)
+    off = F.pad(2.0 * (1.0 - mask)[..., None], (far.shape[2] - 1, 0)).to(far)
+    on = F.pad(2.0 * mask[..., None], (far.shape[2] - 1, 0)).to(far)
     likes = [_highest(query, keys) for keys in (far - off, far - on, close - off, close - on)]
     return torch.stack(likes, 2).clamp(-2.0, 1.0)
 
@@ -283,9 +323,20 @@ def _highest(query: Tensor, keys: Tensor) -> Tensor:
     """
     if not torch.is_grad_enabled():
         return (query @ keys.transpose(1, 2)).amax(2)
-    with torch.no_grad():
-        winner = (query @ keys.transpose(1, 2)).argmax(2)
+    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+        winner = _winner(query.float() @ keys.float().transpose(1, 2))
     return (query * keys.gather(1, winner[..., None].expand(-1, -1, keys.shape[2]))).sum(2)
+
+
+def _winner(products: Tensor) -> Tensor:
+    """Index (N, Q) of the highest of (N, Q, M) float32, which are spoiled; of some that agree to 2^-23 * M either one.
+
+    A maximum of numbers whose last bits are their index: on a CPU torch's own argmax takes six times as long.
+    """
+    mask = (1 << (products.shape[2] - 1).bit_length()) - 1
+    index = torch.arange(products.shape[2], dtype=torch.int32, device=products.device)
+    products.view(torch.int32).bitwise_and_(~mask).bitwise_or_(index)
+    return (products.amax(2).view(torch.int32) & mask).long()
 
 
 def _step(shape: Shape) -> int:
@@ -309,7 +360,7 @@ def _correlate(low: Tensor, kernel: Tensor, step: int) -> Tensor:
     return total / 9.0
 
 
-KEPT = ("feat", "key", "low")  # outputs of a search that "memorise" takes
+KEPT = ("feat", "key", "low")  # outputs of a search that "memorise" takes, channels last as they lie in memory
 
 
 class SearchGraph(nn.Module):
@@ -341,7 +392,7 @@ class SearchGraph(nn.Module):
             "score": torch.sigmoid(drawing.score),
             "overlap": torch.sigmoid(drawing.overlap),
             **({} if drawing.box is None else {"box": drawing.box}),
-            **dict(zip(KEPT, self.network.kept(features), strict=True)),
+            **{name: x.permute(0, 2, 3, 1) for name, x in zip(KEPT, self.network.kept(features), strict=True)},
         }
 
 
@@ -354,6 +405,7 @@ class MemoriseGraph(nn.Module):
 
     def forward(self, feat: Tensor, key: Tensor, low: Tensor, mask: Tensor, drawn: Tensor) -> dict[str, Tensor]:
         """`mask` is (N, 128, 128), `drawn` (N,) is 1, or 0 where the mask is only a filled box."""
+        feat, key, low = (x.permute(0, 3, 1, 2) for x in (feat, key, low))
         memory = self.network.memorise(feat, key, low, mask[:, None], drawn[:, None, None, None])
         return {f"memory_{name}": tensor for name, tensor in memory._asdict().items()}
 
@@ -383,9 +435,9 @@ def graph_specs(network: Guided) -> dict[str, GraphSpec]:
             example[f"{which}_{name}"] = torch.rand((1, *shape), generator=random)
     kept = s.cells if s.lean else 2 * s.cells
     features = {
-        "feat": torch.rand((1, s.width, kept, kept), generator=random),
-        "key": torch.rand((1, s.key, kept, kept), generator=random),
-        "low": torch.rand((1, s.width, s.cells, s.cells), generator=random),
+        "feat": torch.rand((1, kept, kept, s.width), generator=random),
+        "key": torch.rand((1, kept, kept, s.key), generator=random),
+        "low": torch.rand((1, s.cells, s.cells, s.width), generator=random),
         "mask": torch.rand((1, s.mask, s.mask), generator=random),
         "drawn": torch.ones(1),
     }

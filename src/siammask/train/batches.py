@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from siammask.engines import Graphs, pick_precision
 from siammask.network.guided import CROP
 from siammask.network.light import Light
-from siammask.train.clips import Chooser, ClipSettings, Rendered, Spoiling, plan, render, spoil, spoiling
+from siammask.train.clips import SHOWN, Chooser, ClipSettings, Rendered, Spoiling, plan, render, spoil, spoiling
 from siammask.train.pool import Pool
 
 Batch = dict[str, Tensor]
@@ -55,29 +55,62 @@ def averaged(x: Tensor, side: int) -> Tensor:
     return share @ x @ share.T
 
 
+DEPTH = 8  # batches of clips that wait to be used once more, for each size of crop
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A clip and what the frozen part of the backbone says of its four crops, or their pixels."""
+
+    clip: Rendered
+    inputs: Batch  # each (4, H, W, C)
+
+
 class Clips(IterableDataset):  # type: ignore[type-arg]
-    """Endless batches; the same seed, step and number of workers give the same clips."""
+    """Endless batches; the same seed, step and number of workers give the same clips.
+
+    A batch holds features of one of `frozen`, chosen by chance; its pixels where there are none. Each clip is drawn
+    once and used `echo` times, each time in other company and with other faults in the masks that go with it (Choi et
+    al., Faster neural network training with data echoing, 2019).
+    """
 
     def __init__(
-        self, pool: Pool, settings: ClipSettings, batch: int, seed: int, step: int, frozen: Frozen | None
+        self,
+        pool: Pool,
+        settings: ClipSettings,
+        batch: int,
+        seed: int,
+        step: int,
+        frozen: tuple[Frozen, ...] = (),
+        echo: int = 1,
     ) -> None:
         self.pool, self.settings, self.batch, self.seed, self.step = pool, settings, batch, seed, step
-        self.frozen = frozen  # None: the batch carries pixels
+        self.frozen, self.echo = frozen, echo
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)
         info = get_worker_info()
         rng = np.random.default_rng((self.seed, self.step, info.id if info else 0))
         chooser = Chooser.make(self.pool, self.settings)
-        graphs = _openvino(self.frozen) if self.frozen is not None else None
+        graphs: list[Graphs | None] = [*map(_openvino, self.frozen)] or [None]
+        waiting: list[list[Seen]] = [[] for _ in graphs]
         while True:
             began = time.perf_counter()
-            drawn = (clip(rng, self.pool, chooser, self.settings) for _ in range(self.batch))
-            batch = collate([guided_sample(one, guides(rng, one.start or one.boxed)) for one in drawn])
-            if graphs is not None:
-                batch |= _frozen_features(graphs, batch.pop("pixels").numpy())
+            i = int(rng.integers(len(graphs)))
+            full = len(waiting[i]) >= DEPTH * self.batch
+            fresh = -(-self.batch // self.echo) if full else self.batch
+            drawn = [clip(rng, self.pool, chooser, self.settings) for _ in range(fresh)]
+            seen = [Seen(one, inputs) for one, inputs in zip(drawn, _inputs(graphs[i], drawn), strict=True)]
+            again = [waiting[i].pop(int(rng.integers(len(waiting[i])))) for _ in range(self.batch - fresh)]
+            waiting[i] += seen * (self.echo - 1)
+            del waiting[i][: max(0, len(waiting[i]) - (DEPTH + 1) * self.batch)]
+            batch = collate([self._sample(rng, one) for one in seen + again])
             batch["seconds"] = torch.tensor(time.perf_counter() - began)
             yield batch
+
+    @staticmethod
+    def _sample(rng: np.random.Generator, seen: Seen) -> Batch:
+        return guided_sample(seen.clip, guides(rng, seen.clip.start or seen.clip.boxed), seen.inputs)
 
 
 def processes(workers: int) -> dict[str, Any]:
@@ -118,14 +151,14 @@ def guides(rng: np.random.Generator, box: bool) -> Guides:
     return Guides(box, first, spoiling(rng), spoiling(rng, 0.7))
 
 
-def guided_sample(drawn: Rendered, given: Guides) -> dict[str, np.ndarray]:
+def guided_sample(drawn: Rendered, given: Guides, inputs: Batch | None = None) -> Batch:
     """A clip as the guided network trains on it: with the first mask, and the guides of a and b.
 
     Masks are (128, 128) uint8. `first` is what the first memory gets, `drawn` 0 where that is only the filled box.
+    `inputs` is what the network sees of its crops, where that is not their pixels.
     """
     first = drawn.masks[0] if given.first is None else spoil(drawn.masks[0], given.first)
-    return {
-        "pixels": drawn.pixels,
+    masks = {
         "masks": drawn.masks,
         "crops": drawn.crops,
         "box": drawn.box,
@@ -137,13 +170,13 @@ def guided_sample(drawn: Rendered, given: Guides) -> dict[str, np.ndarray]:
         "boxed": np.bool_(drawn.boxed),
         "drifted": np.bool_(drawn.drifted),
     }
+    return {name: torch.from_numpy(np.asarray(value)) for name, value in masks.items()} | (inputs or _pixels(drawn))
 
 
-def collate(samples: list[dict[str, np.ndarray]]) -> Batch:
-    """Stack by name; the crops of clip n are the pixels from n * len(SHOWN) on."""
-    batch = {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
-    batch["pixels"] = batch["pixels"].flatten(0, 1)
-    return batch
+def collate(samples: list[Batch]) -> Batch:
+    """Stack by name; the crops of clip n are the pixels, or the features, from n * len(SHOWN) on."""
+    batch = {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+    return {name: x.flatten(0, 1) if name in ("pixels", *FEATURES) else x for name, x in batch.items()}
 
 
 def _openvino(frozen: Frozen) -> Graphs:
@@ -156,6 +189,19 @@ def _openvino(frozen: Frozen) -> Graphs:
         names = tuple(frozen(example))
     model = convert(GraphSpec(frozen, {"pixels": example}, names))
     return OpenVinoGraphs({"frozen": model}, pick_precision(None), threads=1)
+
+
+def _inputs(graphs: Graphs | None, drawn: list[Rendered]) -> list[Batch]:
+    """Of each clip the features of its crops, or without `graphs` their pixels."""
+    if graphs is None:
+        return [_pixels(one) for one in drawn]
+    found = _frozen_features(graphs, np.concatenate([one.pixels for one in drawn]))
+    split = {name: x.split(len(SHOWN)) for name, x in found.items()}
+    return [{name: parts[i] for name, parts in split.items()} for i in range(len(drawn))]
+
+
+def _pixels(drawn: Rendered) -> Batch:
+    return {"pixels": torch.from_numpy(drawn.pixels)}
 
 
 def _frozen_features(graphs: Graphs, pixels: np.ndarray) -> Batch:

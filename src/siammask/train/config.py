@@ -32,6 +32,10 @@ class DataConfig:
     clips: ClipSettings = field(default_factory=ClipSettings)
     pairs: PairSettings = field(default_factory=PairSettings)  # the published family's, drawn from such clips
     more: tuple[str, ...] = ()  # further pools: where a source is that is not in `root`
+    crops: tuple[int, ...] = ()  # guided: sides of the crops, each batch in one of them by chance; none: the variant's
+    echo: int = (
+        1  # guided, on the CPU: how often a clip is used once it is drawn, each time with other faults in its masks
+    )
 
     def pool(self) -> Pool:
         """What is trained on, decoded. Raises MediaError for what is missing or cannot be read."""
@@ -45,6 +49,10 @@ class OptimConfig:
     lr: float = 1.5e-3
     backbone_lr: float = 0.0  # 0: the backbone stays as it is and runs in the data process
     train_from: int = 5  # first block of the light backbone that learns where backbone_lr > 0: 3 or 5
+    pointwise: bool = (
+        False  # of those blocks only the 1 x 1 convolutions learn: most of the weights, a fifth of the time
+    )
+    backbone_adamw: bool = False  # the backbone learns by AdamW, whatever `method` says
     backbone_from: int = 0  # step from which on it learns (published family)
     method: str = "adamw"  # or "sgd", with momentum .9; or "muon" (optim.py)
     schedule: str = "cosine"  # after the warm-up; or "log": evenly on a logarithmic scale down to `final`
@@ -57,7 +65,7 @@ class OptimConfig:
     ema: float = 0.998
     teacher: tuple[float, float] = (0.6, 0.1)  # share of clips whose b is guided by the truth: at first, at last
     guide_drop: float = 0.12
-    amp: bool = True  # on CUDA the frozen part of the backbone computes in bfloat16
+    amp: bool = True  # bfloat16: on CUDA the frozen part of the backbone; on CPUs with AMX all but the losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,8 @@ class TrainConfig:
     threads: int | None = None
     device: str = "cpu"
     save_every: int = 100
-    validate_every: int = 300
+    validate_every: int = 300  # and after the last step; 0: never
+    keep_every: int = 0  # averaged weights are kept as step-NNNNNN.safetensors; 0: never
     search: dict[str, float | str] = field(default_factory=dict)  # what the validating tracker changes
     optim: OptimConfig = field(default_factory=OptimConfig)
     loss: LossConfig = field(default_factory=LossConfig)

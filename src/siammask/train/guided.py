@@ -20,7 +20,7 @@ from siammask.engines.guided import GuidedEngine
 from siammask.engines.torch import TorchGraphs
 from siammask.errors import InputError, WeightsError
 from siammask.network import checkpoint, guided
-from siammask.network.guided import Features, Guided, Memory
+from siammask.network.guided import Drawing, Features, Guided, Memory
 from siammask.network.light import imagenet_light
 from siammask.train import device as on_device
 from siammask.train import losses
@@ -36,7 +36,8 @@ DRIFTED = 0.5  # share of clips with a wrong last mask whose b is guided by a wr
 def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Steps:
     """Draw a from the first frame, then b and c guided by what was drawn before; the losses of all three."""
     search = variant(c.variant).searching(**c.search).search
-    first, *searched = _by_crop(features(network, batch, c.optim.amp))
+    whole, network = features(network, batch, c.optim.amp)
+    first, *searched = _by_crop(whole)
 
     def given_as(name: str) -> Tensor:  # clips are drawn in one size, whatever the network's
         return averaged(_unit(batch[name]), network.shape.mask)
@@ -55,7 +56,7 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     total = torch.zeros((), device=device)
     parts: dict[str, float] = {}
     for i, (name, crop) in enumerate(zip("abc", searched, strict=True), 1):
-        drawing = network.draw(crop, remembered, last, guide)
+        drawing = _exact(network.draw(crop, remembered, last, guide))
         truth = masks[:, i : i + 1]
         found = losses.guided_losses(drawing, truth, c.loss, boxed)
         total = total + losses.total(found, c.loss)
@@ -86,6 +87,11 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     return Steps(total, parts)
 
 
+def _exact(drawing: Drawing) -> Drawing:
+    """The same in float32, whatever the network computes in: losses are taken of it."""
+    return Drawing(*(None if part is None else part.float() for part in drawing))
+
+
 def _by_crop(f: Features) -> list[Features]:
     """Features of the crops of all clips -> those of each crop of a clip."""
     return [Features(*(t[i :: len(SHOWN)] for t in f)) for i in range(len(SHOWN))]
@@ -96,15 +102,19 @@ def _like(flag: Tensor, x: Tensor) -> Tensor:
     return flag.view(-1, *(1 for _ in x.shape[1:]))
 
 
-def features(network: Guided, batch: Batch, amp: bool = False) -> Features:
-    """Features of all crops, from pixels (the frozen part in bfloat16 with `amp`) or from those of the data process."""
+def features(network: Guided, batch: Batch, amp: bool = False) -> tuple[Features, Guided]:
+    """Features of all crops, from pixels (the frozen part in bfloat16 with `amp`) or from those of the data process,
+    and the network for crops of their size.
+    """
     if "pixels" in batch:
         pixels = averaged(batch["pixels"].permute(0, 3, 1, 2).float(), network.shape.crop)
         with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16, enabled=amp):
             found = tuple(f.float() for f in network.backbone.begin(pixels, network_begins(network)))
     else:
-        found = tuple(batch[name].permute(0, 3, 1, 2).float() for name in FEATURES if name in batch)
-    return network.neck(*network.backbone.finish(found))
+        found = tuple(batch[name].permute(0, 3, 1, 2) for name in FEATURES if name in batch)
+        if not torch.is_autocast_enabled("cpu"):
+            found = tuple(f.float() for f in found)
+    return network.neck(*network.backbone.finish(found)), network.sized(2 * found[0].shape[-1])
 
 
 def network_begins(network: Guided) -> int:
@@ -149,10 +159,12 @@ def groups(network: Guided, c: TrainConfig) -> list[dict[str, Any]]:
     network.backbone.requires_grad_(False)
     found = []
     if c.optim.backbone_lr > 0:
-        late = [p for block in network.backbone.blocks[c.optim.train_from :] for p in block.parameters()]
-        for p in late:
+        late = network.backbone.blocks[c.optim.train_from :].named_parameters()
+        learning = [p for name, p in late if not (c.optim.pointwise and "depthwise" in name)]
+        for p in learning:
             p.requires_grad_(True)
-        found.append({"params": late, "share": c.optim.backbone_lr / c.optim.lr})
+        share = c.optim.backbone_lr / c.optim.lr
+        found.append({"params": learning, "share": share, "adamw": c.optim.backbone_adamw})
     parts = {name for name, _ in network.named_children()} - {"backbone"}
     for name in c.learn:
         if name not in parts:
@@ -170,8 +182,9 @@ def make_batches(c: TrainConfig, network: Guided, step: int, device: torch.devic
     data = c.data.pool()
     if device.type != "cpu":
         return on_device.batches(data, c.data.clips, c.optim.batch, c.seed, step, c.data.workers, device)
-    frozen = Frozen(copy.deepcopy(network.backbone).eval(), network_begins(network), network.shape.crop)
-    clips = Clips(data, c.data.clips, c.optim.batch, c.seed, step, frozen)
+    backbone, end = copy.deepcopy(network.backbone).eval(), network_begins(network)
+    frozen = tuple(Frozen(backbone, end, side) for side in c.data.crops or (network.shape.crop,))
+    clips = Clips(data, c.data.clips, c.optim.batch, c.seed, step, frozen, c.data.echo)
     return iter(DataLoader(clips, batch_size=None, **processes(c.data.workers)))
 
 

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import save_file
 from torch import nn
 
+from siammask.engines import cpu_features
 from siammask.engines.base import Engine
 from siammask.errors import InputError, WeightsError
 from siammask.evaluate.report import evaluate_sequences
@@ -87,10 +88,12 @@ def _run(
     torch.manual_seed(own.seed)
     with group.one_by_one():  # the first decodes the pool
         batches = task.batches(own, network, step, device)
-    validation = validation_sequences(c) if group.leads else ()
-    hard = harder_sequences(c) if group.leads else ()
+    validates = group.leads and c.validate_every > 0
+    validation = validation_sequences(c) if validates else ()
+    hard = harder_sequences(c) if validates else ()
     log = Log(out / "log.csv", step, task.says) if group.leads else None
     best = best_so_far(out / "validation.jsonl")
+    half = c.optim.amp and device.type == "cpu" and "amx_bf16" in cpu_features()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -107,7 +110,8 @@ def _run(
             waited = time.perf_counter() - began
             rate = set_rate(optimizer, step, c)
             network.train()
-            made = task.step(network, batch, c, step)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                made = task.step(network, batch, c, step)
             optimizer.zero_grad(set_to_none=True)
             made.total.backward()
             parts = group.average(network, made.parts)
@@ -124,6 +128,8 @@ def _run(
             bar.update(shown, completed=step, says=log.says())
             if step % c.save_every == 0 or step == c.optim.steps:
                 save(out / "last.pt", network, average, optimizer, step)
+            if c.keep_every and step % c.keep_every == 0:
+                save_weights(out / f"step-{step:06}.safetensors", average, c, step, {})
             if validation and (step % c.validate_every == 0 or step == c.optim.steps):
                 figures = validate(row, task.engine(average, c, str(device)), validation, hard)
                 with (out / "validation.jsonl").open("a") as file:

@@ -63,9 +63,12 @@ def orthonormal(matrix: Tensor) -> Tensor:
 
 
 def split(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Groups of parameters -> each of them in two: its matrices, and the rest."""
-    found = []
+    """Groups of parameters -> each of them in two: its matrices, and the rest; with `adamw=True` it is left whole."""
+    found: list[dict[str, Any]] = []
     for group in groups:
+        if group.get("adamw"):
+            found.append({**group, "params": list(group["params"]), "matrices": False})
+            continue
         for matrices in (True, False):
             params = [p for p in group["params"] if is_matrix(p) is matrices]
             if params:
