@@ -15,6 +15,7 @@ from torch import Tensor, nn  # noqa: E402
 from siammask.engines.siamese import WINDOWS  # noqa: E402
 from siammask.errors import InputError  # noqa: E402
 from siammask.network import siamese  # noqa: E402
+from siammask.network.heads import Correlation, correlated  # noqa: E402
 from siammask.variants import VARIANTS, Variant, variant  # noqa: E402
 
 ROWS = [row for row in VARIANTS.values() if row.mask != "guided"]
@@ -172,3 +173,17 @@ def test_margin_keeps_the_middle_of_the_exemplar():
         outside.index_fill_(side, torch.tensor([k]), 9.0)
     with torch.inference_mode():
         assert torch.equal(network.embed(inside)["score"], network.embed(outside)["score"])
+
+
+def test_the_correlation_learns_as_torch_would_have_it() -> None:
+    """Its own backward, on a CPU, gives the gradients of the convolution that it is."""
+    torch.manual_seed(0)
+    pixels, kernel = torch.randn(2, 3, 9, 8, dtype=torch.float32), torch.randn(2, 3, 4, 3)
+    found = []
+    for function in (Correlation(), correlated):
+        a, b = pixels.clone().requires_grad_(), kernel.clone().requires_grad_()
+        out = function(a, b)
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        found.append((out.detach(), a.grad, b.grad))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)

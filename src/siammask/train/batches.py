@@ -91,12 +91,13 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
         cv2.setNumThreads(1)
         info = get_worker_info()
         rng = np.random.default_rng((self.seed, self.step, info.id if info else 0))
+        sizes = np.random.default_rng((self.seed & 0xFFFFFFFF, self.step))  # the same in all processes of a run
         chooser = Chooser.make(self.pool, self.settings)
         graphs: list[Graphs | None] = [*map(_openvino, self.frozen)] or [None]
         waiting: list[list[Seen]] = [[] for _ in graphs]
         while True:
             began = time.perf_counter()
-            i = int(rng.integers(len(graphs)))
+            i = int(sizes.integers(len(graphs)))
             full = len(waiting[i]) >= DEPTH * self.batch
             fresh = -(-self.batch // self.echo) if full else self.batch
             drawn = [clip(rng, self.pool, chooser, self.settings) for _ in range(fresh)]

@@ -39,18 +39,18 @@ def step(network: Siamese, batch: Batch, c: TrainConfig, number: int) -> Steps:
     settle(network, c, number)
     row = variant(c.variant)
     seen = network.search(network.embed(_crops(batch, "exemplar")), _crops(batch, "search"))
-    logits = seen["score_logits"]
+    logits = seen["score_logits"].float()  # losses are taken in float32, whatever the network computes in
     if row.locate == "score":  # the logistic function is the softmax of 0 and the logit
         logits = torch.cat((torch.zeros_like(logits), logits), 1)
     found = {"score": score_loss(logits, batch["kind"])}
     if "delta" in seen:
-        found["box"] = box_loss(seen["delta"], batch["delta"], batch["weight"], smooth=c.siamese.smooth)
+        found["box"] = box_loss(seen["delta"].float(), batch["delta"], batch["weight"], smooth=c.siamese.smooth)
     parts: dict[str, float] = {}
     if draws(c):
         exact = row.search.alignment == "exact"
         if bool((batch["at"] >= 0).any()):
             drawn, truth = masks(network, seen, batch, row.backbone, c.data.pairs.search_size or row.search.search_size)
-            found["mask"] = mask_loss(drawn, truth, exact=exact)
+            found["mask"] = mask_loss(drawn.float(), truth, exact=exact)
             parts["iou"] = _overlap(drawn.detach(), truth)
         else:  # nothing to draw: every parameter still has its gradient, as in the other processes of a run
             found["mask"] = torch.stack([p.sum() for p in network.parameters() if p.requires_grad]).sum() * 0.0
