@@ -20,20 +20,22 @@ from siammask.errors import WeightsError
 def average(out: Path, files: list[Path]) -> None:
     """Write the mean of the tensors of `files`, with the last one's header and their names as `mean_of`.
 
-    Raises WeightsError for a missing file, and where two are of different networks.
+    The last may have parts that were put into its network later: those are taken from the files that have them. Raises
+    WeightsError for a missing file, and where one is of another network than the last.
     """
     for file in files:
         if not file.exists():
             raise WeightsError(f"Checkpoint {file} is missing.")
     states = [load_file(file) for file in files]
-    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in states]
-    for file, shape in zip(files, shapes, strict=True):
-        if shape != shapes[0]:
-            raise WeightsError(f"{file} and {files[0]} are not of the same network; give checkpoints of one variant.")
-    with safe_open(files[-1], "pt") as last:
-        header: dict[str, str] = last.metadata() or {}
+    last = states[-1]
+    for file, state in zip(files, states, strict=True):
+        if any(name not in last or tensor.shape != last[name].shape for name, tensor in state.items()):
+            raise WeightsError(f"{file} and {files[-1]} are not of the same network; give checkpoints of one variant.")
+    with safe_open(files[-1], "pt") as file:
+        header: dict[str, str] = file.metadata() or {}
     mean = {
-        name: torch.stack([s[name].float() for s in states]).mean(0).to(states[0][name].dtype) for name in states[0]
+        name: torch.stack([s[name].float() for s in states if name in s]).mean(0).to(tensor.dtype)
+        for name, tensor in last.items()
     }
     save_file(mean, out, metadata={**header, "validation": "{}", "mean_of": ", ".join(map(str, files))})
 
