@@ -225,3 +225,18 @@ def test_two_steps_from_one_state_give_the_same_box() -> None:
     assert boxes_seen[0] == boxes_seen[1]
     assert math.isclose(boxes_seen[0].angle, 90, abs_tol=1)
     assert boxes_seen[0].w == pytest.approx(BOX.h, abs=2)
+
+
+@pytest.mark.parametrize("strategy", ["min_max", "mbr", "ellipse", "opt"])
+def test_a_large_mask_is_read_in_larger_pixels(strategy: boxes.Strategy) -> None:
+    """Its box is that of the mask as the frame has it, to a few pixels of a window of 1,500."""
+    values = np.zeros((128, 128), np.float32)
+    cv2.ellipse(values, (60, 66), (40, 18), 25, 0, 360, 1.0, -1)
+    patch = Patch(cv2.GaussianBlur(values, (5, 5), 0), Box(800.0, 560.0, 1500.0, 1500.0))
+    quick = boxes.box_of(patch, strategy, size=(1920, 1080))
+    whole = boxes.box_of(regions.mask_of(patch, 0.5, (1920, 1080), Box(0, 0, 1, 1)), strategy)
+    assert quick is not None
+    assert whole is not None
+    for name in ("cx", "cy", "w", "h"):
+        assert getattr(quick, name) == pytest.approx(getattr(whole, name), abs=6.0), name
+    assert quick.angle == pytest.approx(whole.angle, abs=1.5)

@@ -63,6 +63,15 @@ def test_strided_inputs_are_read_as_they_look(folder):
     )
 
 
+def test_inputs_may_be_read_only_and_are_not_changed(folder):
+    graphs = OpenVinoGraphs.read(folder, "f32", threads=1)
+    x = inputs()["x"]
+    expected, before = graphs.run("net", {"x": x})["y"], x.copy()
+    x.setflags(write=False)
+    np.testing.assert_array_equal(graphs.run("net", {"x": x})["y"], expected)
+    np.testing.assert_array_equal(x, before)
+
+
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_precision_is_what_is_asked_for(folder, precision):
     if precision == "bf16" and pick_precision(None) != "bf16":
