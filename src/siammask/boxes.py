@@ -112,9 +112,9 @@ def smallest_box(contour: Contour, alignment: Alignment = "exact") -> RotatedBox
 def _patch_box(
     patch: Patch, strategy: Strategy, threshold: float, size: tuple[int, int], least: float
 ) -> RotatedBox | None:
-    step = 1
-    if patch.alignment == "exact":  # a large one is as well seen in larger pixels, in a fraction of the time
-        step = max(1, int(max(patch.place.w, patch.place.h) // LARGEST))
+    step = int(max(patch.place.w, patch.place.h) // LARGEST) if patch.alignment == "exact" else 1
+    step = max(1, step)
+    if step > 1:  # a large one is as well seen in larger pixels, in a fraction of the time
         place = Box(*(v / step for v in (patch.place.cx, patch.place.cy, patch.place.w, patch.place.h)))
         patch, size = replace(patch, place=place), (-(-size[0] // step), -(-size[1] // step))
     x, y, part = drawn(patch, threshold, size)

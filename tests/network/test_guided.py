@@ -111,7 +111,7 @@ def test_a_target_is_drawn_alike_alone_and_in_a_batch(network: Guided, features:
             mine = Memory(*one(memory, i))
             alone = network.draw(Features(*one(features, i)), mine, mine, masks[i : i + 1])
             for a, b in zip(said(alone), said(together), strict=True):
-                torch.testing.assert_close(a[0], b[i], rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(a[0], b[i], rtol=1e-3, atol=5e-4)
 
 
 def test_every_input_counts(network: Guided, features: Features, masks: Tensor) -> None:
@@ -274,8 +274,9 @@ def test_specs_describe_the_graphs(network: Guided) -> None:
 
 def test_a_view_from_afar_adds_nothing_at_first(network: Guided, features: Features, masks: Tensor) -> None:
     """So it can be put into a network that is trained already; then it has its say."""
-    shape = replace(network.shape, context=2)
-    more = Guided(network.backbone, shape).eval()
+    if network.shape.context:
+        pytest.skip("this row has one already")
+    more = Guided(network.backbone, replace(network.shape, context=2)).eval()
     more.load_state_dict(more.state_dict() | network.state_dict())
     with torch.no_grad():
         memory = remember(network, features, masks)
