@@ -33,9 +33,7 @@ class DataConfig:
     pairs: PairSettings = field(default_factory=PairSettings)  # the published family's, drawn from such clips
     more: tuple[str, ...] = ()  # further pools: where a source is that is not in `root`
     crops: tuple[int, ...] = ()  # guided: sides of the crops, each batch in one of them by chance; none: the variant's
-    echo: int = (
-        1  # guided, on the CPU: how often a clip is used once it is drawn, each time with other faults in its masks
-    )
+    echo: int = 1  # guided, on the CPU: how often a drawn clip is used, each time with other faults in its masks
 
     def pool(self) -> Pool:
         """What is trained on, decoded. Raises MediaError for what is missing or cannot be read."""
@@ -49,9 +47,7 @@ class OptimConfig:
     lr: float = 1.5e-3
     backbone_lr: float = 0.0  # 0: the backbone stays as it is and runs in the data process
     train_from: int = 5  # first block of the light backbone that learns where backbone_lr > 0: 3 or 5
-    pointwise: bool = (
-        False  # of those blocks only the 1 x 1 convolutions learn: most of the weights, a fifth of the time
-    )
+    pointwise: bool = False  # guided: only their 1 x 1 convolutions learn: most of the weights, a fifth of the time
     backbone_adamw: bool = False  # the backbone learns by AdamW, whatever `method` says
     backbone_from: int = 0  # step from which on it learns (published family)
     method: str = "adamw"  # or "sgd", with momentum .9; or "muon" (optim.py)
