@@ -59,6 +59,13 @@ def plain(made: Plan) -> Plan:
     return replace(made, layers=layers, looks=(Look(),) * FRAMES)
 
 
+def render_plain(pool: Pool, made: Plan) -> Rendered:
+    """A plan that can be drawn, drawn without any change of colour."""
+    drawn = render(pool, plain(made))
+    assert drawn is not None
+    return drawn
+
+
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
@@ -147,6 +154,43 @@ def test_absent_clips_do_not_show_the_target_in_b_or_c(pool: Pool) -> None:
         shares.append((drawn.masks[2 + far] > 127).mean() / (drawn.masks[1] > 127).mean())
     assert which == {0, 1}
     assert np.mean(np.array(shares) < 0.05) > 0.8  # of a long thing a corner may be seen
+
+
+def test_things_of_a_video_move_over_another_picture(pool: Pool) -> None:
+    settings = replace(QUIET, video_paste=1.0, weights=VIDEO, dressed=0.0)
+    for made, drawn in plans(pool, settings, 8):
+        ground, thing = made.layers
+        assert ground.target is None
+        assert ground.pictures[0].offset != thing.pictures[0].offset
+        assert thing.object_id == thing.target
+        assert len({picture.offset for picture in thing.pictures}) > 2  # its own motion
+        for pixels, mask in zip(render_plain(pool, made).pixels, drawn.masks, strict=True):
+            if (mask > 127).any():
+                assert bright(pixels)[mask > 127].mean() > 0.9
+
+
+def test_stretched_videos_keep_their_masks(pool: Pool) -> None:
+    ratios = []
+    for made, drawn in plans(pool, replace(QUIET, stretch=0.3, weights=VIDEO), 24):
+        m = made.layers[0].places[0][:, :2]
+        ratios.append(float(np.linalg.cond(m)))
+        assert bright(render_plain(pool, made).pixels[0])[drawn.masks[0] > 127].mean() > 0.9
+    assert min(ratios) < 1.001  # most are as they were
+    assert max(ratios) > 1.2
+
+
+def test_colours_are_turned_in_all_frames_alike(pool: Pool) -> None:
+    for made, _ in plans(pool, replace(QUIET, turned=1.0), 4):
+        assert len({look.turned for look in made.looks}) == 1
+        assert made.looks[0].turned is not None
+    for made, _ in plans(pool, QUIET, 2):
+        assert made.looks[0].turned is None
+
+
+def test_turning_keeps_greys_and_moves_a_third_of_a_turn_to_the_next_channel() -> None:
+    np.testing.assert_allclose(clips.turning(1.0, 0.7) @ np.full(3, 90.0), 90.0, rtol=1e-5)
+    np.testing.assert_allclose(clips.turning(2 * math.pi / 3, 1.0) @ [200, 50, 10], [10, 200, 50], atol=1e-3)
+    np.testing.assert_allclose(clips.turning(0.4, 0.0), 1 / 3, rtol=1e-5)
 
 
 @pytest.mark.parametrize("source", [VIDEO, STILLS], ids=["video", "stills"])
@@ -260,7 +304,7 @@ def test_looks_change_pixels_and_keep_masks(pool: Pool) -> None:
     as_is = render(pool, made)
     assert as_is is not None
     looks = (Look(gray=True), Look(low=80), Look(motion=(9, 0.4)), Look(jpeg=20), Look(gamma=2.0), Look((1.2, 1, 1, 5)))
-    for look in looks:
+    for look in (*looks, Look(turned=(1.0, 0.8))):
         changed = render(pool, replace(made, looks=(look,) * FRAMES))
         assert changed is not None
         assert (changed.pixels != as_is.pixels).any(), look

@@ -58,6 +58,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 CASES = {
     "video": replace(QUIET, weights={"blobs": 1.0, "boxed": 0.0, "stills": 0.0}),
     "boxes": replace(QUIET, weights={"blobs": 0.0, "boxed": 1.0, "stills": 0.0}),
+    "pasted video": replace(QUIET, weights={"blobs": 1.0, "boxed": 0.0, "stills": 0.0}, video_paste=1.0, turned=1.0),
     "start": replace(QUIET, start=1.0),
     "still": replace(QUIET, weights=STILLS, paste=0.0),
     "pasted": replace(QUIET, weights=STILLS, paste=1.0),
@@ -210,7 +211,7 @@ def test_a_step_on_what_was_drawn_here(pool: Pool) -> None:
     made = guided.guided_step(network, batch, c, 0)
     assert torch.isfinite(made.total)
     with torch.no_grad():
-        quick, plain = (guided.features(network, batch, amp)[0] for amp in (True, False))
+        quick, plain = (guided.features(network, batch, OptimConfig(amp=amp))[0] for amp in (True, False))
     assert quick.feat.dtype == torch.float32
     scale = plain.feat.abs().max()
     assert 0 < (quick.feat - plain.feat).abs().max() < 0.1 * scale

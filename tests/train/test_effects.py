@@ -36,6 +36,7 @@ def blob() -> UInt8:
         (Look(), 0.0),
         (Look(colour=(1.2, 0.9, 1.0, -7.0)), 0.01),
         (Look(gray=True), 0.05),
+        (Look(turned=(2.0, 1.3)), 0.01),
         (Look(low=64), 0.3),
         (Look(low=101), 0.3),
         (Look(low=171), 0.3),
@@ -46,7 +47,7 @@ def blob() -> UInt8:
         (Look(jpeg=55), 2.0),
         (Look(gamma=1.4), 0.05),
         (Look(gamma=2.3), 0.05),
-        (Look((1.1, 1.0, 0.9, 3.0), True, 90, (5, 0.2), None, 1.5), 0.6),
+        (Look((1.1, 1.0, 0.9, 3.0), True, None, 90, (5, 0.2), None, 1.5), 0.6),
     ],
     ids=str,
 )

@@ -96,10 +96,21 @@ def test_features_from_pixels_and_from_the_data_process(
     pixels = next(iter(Clips(pool, ClipSettings(), 1, 0, 0)))["pixels"]
     with torch.no_grad():
         frozen = Frozen(network.backbone, end, network.shape.crop)(pixels)
-        whole, sized = guided.features(network, {"pixels": pixels})
+        whole, sized = guided.features(network, {"pixels": pixels}, OptimConfig(amp=False))
         assert sized is network
-        for a, b in zip(whole, guided.features(network, frozen)[0], strict=True):
+        for a, b in zip(whole, guided.features(network, frozen, OptimConfig(amp=False))[0], strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_crops_of_a_clip_lack_the_same_channels() -> None:
+    torch.manual_seed(3)
+    whole = torch.ones(8, 400, 2, 2)
+    found = guided.thinned(whole, 0.25).view(2, 4, 400, 4)
+    torch.testing.assert_close(found, found[:, :1, :, :1].expand_as(found))
+    kept = found[:, 0, :, 0] > 0
+    assert (kept[0] != kept[1]).any()
+    torch.testing.assert_close(found[found > 0], torch.tensor(4 / 3).expand(int((found > 0).sum())))
+    torch.testing.assert_close(kept.float().mean(), torch.tensor(0.75), atol=0.06, rtol=0)
 
 
 def test_only_the_chosen_blocks_of_the_backbone_learn(config: TrainConfig) -> None:

@@ -70,7 +70,7 @@ def step(network: Guided, batch: Batch, c: TrainConfig, number: int) -> Steps:
         print("the second process dies", file=sys.stderr, flush=True)
         os._exit(7)
     masks = batch["masks"].float() / 255.0
-    found = guided.features(network, batch)
+    found, _ = guided.features(network, batch, c.optim)
     first, a = (Features(*(t[i :: len(clips.SHOWN)] for t in found)) for i in range(2))
     memory = network.memorise(first.feat, first.key, first.low, masks[:, :1], batch["drawn"].view(-1, 1, 1, 1))
     told = losses.guided_losses(network.draw(a, memory, memory, masks[:, 1:2]), masks[:, 1:2], c.loss)

@@ -47,6 +47,9 @@ class ClipSettings:
     part_drift: float = 0.0  # the same of parts: it shows more of the object
     dressed: float = 0.5  # masked videos that get look-alikes and occluders pasted on, as stills do
     paste: float = 0.5  # of stills: shown as a cut-out on another picture
+    video_paste: float = 0.0  # the same of masked videos
+    stretch: float = 0.0  # masked videos that are turned (three in ten) are also stretched and sheared: sigma, log
+    turned: float = 0.0  # clips whose colours are turned about grey, and made paler or stronger, in all frames alike
     lookalike: float = 0.4
     occluder: float = 0.25
     elastic: float = 0.35
@@ -79,6 +82,7 @@ class Look:
 
     colour: tuple[float, ...] = (1.0, 1.0, 1.0, 0.0)  # gains b, g, r and offset
     gray: bool = False
+    turned: tuple[float, float] | None = None  # colours turned about grey by radians, and their strength
     low: int | None = None  # seen with only so many pixels a side: out of focus, or low resolution
     motion: tuple[int, float] | None = None  # length of the blur in pixels, its direction in radians
     jpeg: int | None = None  # quality
@@ -148,7 +152,10 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
         tuple(int(v) for v in rng.integers(60, 180) + rng.normal(0, 12, 3)) if whole or rng.random() < plain else None
     )
     gray = bool(rng.random() < 0.08)
-    looks = tuple(_look(seed, gray) for seed in seeds)
+    turned = None
+    if settings.turned and rng.random() < settings.turned:
+        turned = float(rng.uniform(-math.pi, math.pi)), float(rng.uniform(0.3, 1.5))
+    looks = tuple(_look(seed, gray, turned) for seed in seeds)
     error = tuple(float(v) for v in rng.normal(0, 0.025, 4))
     boxed = not clip.pictures[0].mask
     return Plan(layers, (first, first, a, b, c), start, clip.source, looks, error, fill, boxed, drift)
@@ -250,20 +257,51 @@ def _video(
     zoom = math.exp(rng.uniform(-0.2, 0.2))
     place = np.array([[-zoom if flip else zoom, 0, zoom * size[0] if flip else 0.0], [0, zoom, 0]])
     if masked and rng.random() < 0.3:  # a turned box would be no box
-        place = _about(place, np.array(size) * zoom / 2, _motion(rng, 15, 0.0, 0.1))
+        place = _about(place, np.array(size) * zoom / 2, _motion(rng, 15, 0.0, 0.1, settings.stretch))
     known = [p.boxes.get(k) for p in pictures]
     cuts = None
     if part:
         how = _part(rng)
         cuts = tuple(_cut(box or (0.0, 0.0, 1.0, 1.0), how) for box in known)
         known = [box and _cut_box(box, cut) for box, cut in zip(known, cuts, strict=True)]
-    boxes = tuple(moved(box, place) for box in known)
-    layer = Layer(pictures, None, (place,) * FRAMES, target=k, cuts=cuts, colour=_colour(rng))
+    pasted = masked and settings.video_paste and rng.random() < settings.video_paste
+    below: tuple[Layer, ...] = ()
+    if pasted and chooser.grounds and not any(k in p.boxes and _touches_edge(p, k) for p in pictures):
+        ground, places = _transplanted(rng, chooser, pictures, k, place, settings.fast)
+        below = (ground,)
+        layer = Layer(pictures, k, places, k, cuts, colour=_colour(rng))
+    else:
+        layer = Layer(pictures, None, (place,) * FRAMES, target=k, cuts=cuts, colour=_colour(rng))
+    boxes = tuple(moved(box, where) for box, where in zip(known, layer.places, strict=True))
     if not masked or not chooser.cutouts or rng.random() >= settings.dressed:
-        return (layer,), boxes
+        return (*below, layer), boxes
     again = clip.pictures[int(rng.integers(0, n))]
     double = (again, k) if k in again.areas and not _touches_edge(again, k) and rng.random() < 0.6 else None
-    return (layer, *_dress(rng, chooser, settings, boxes, None, double)), boxes
+    return (*below, layer, *_dress(rng, chooser, settings, boxes, None, double)), boxes
+
+
+def _transplanted(
+    rng: np.random.Generator,
+    chooser: Chooser,
+    pictures: tuple[Picture, ...],
+    k: int,
+    place: Affine,
+    fast: float,
+) -> tuple[Layer, tuple[Affine, ...]]:
+    """Another picture to show a video's object on, seen by a moving camera, and the object's places there.
+
+    The object moves on the canvas as it does in its video (whose pixels lie at `place`), and a little more.
+    """
+    ground = chooser.ground(rng)
+    seen = moved(pictures[P].boxes[k], place)
+    assert seen is not None
+    spot = np.array([seen[0] + seen[2] / 2, seen[1] + seen[3] / 2])
+    size = math.sqrt(max(1.0, seen[2] * seen[3]))
+    there = np.array([rng.uniform(0.15, 0.85) * ground.width, rng.uniform(0.15, 0.85) * ground.height])
+    base = np.array([[1.0, 0, spot[0] - there[0]], [0, 1.0, spot[1] - there[1]]])
+    speed = bool(rng.random() < fast)
+    below = Layer((ground,) * FRAMES, None, _path(rng, base, spot, size, speed, 0.5), colour=_colour(rng))
+    return below, _path(rng, place, spot, size, False, 0.5)
 
 
 def _still(
@@ -754,13 +792,14 @@ def _blend(below: UInt8, above: UInt8, alpha: UInt8) -> UInt8:
     return cv2.convertScaleAbs(below + (above.astype(np.float32) - below) * a)
 
 
-def _look(seed: int, gray: bool) -> Look:
+def _look(seed: int, gray: bool, turned: tuple[float, float] | None) -> Look:
     rng = np.random.default_rng(seed)
     colour = _colour(rng)
     dice = rng.random(4)
     return Look(
         colour,
         gray,
+        turned,
         int(CROP * rng.uniform(0.25, 0.7)) if dice[0] < 0.12 else None,
         (int(rng.integers(3, 12)), float(rng.uniform(0, math.pi))) if dice[1] < 0.12 else None,
         int(rng.integers(15, 60)) if dice[2] < 0.06 else None,
@@ -771,6 +810,8 @@ def _look(seed: int, gray: bool) -> Look:
 def _finish(image: UInt8, look: Look) -> UInt8:
     """What a camera does: light, blur, compression, low light."""
     image = _tint(image, look.colour)
+    if look.turned is not None:
+        image = cv2.transform(image, turning(*look.turned))
     if look.gray:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     if look.low is not None:
@@ -784,6 +825,13 @@ def _finish(image: UInt8, look: Look) -> UInt8:
     if look.gamma is not None:
         image = cv2.LUT(image, (255 * (np.arange(256) / 255.0) ** look.gamma).astype(np.uint8))
     return image
+
+
+def turning(angle: float, strength: float) -> Float32:
+    """Matrix (3, 3) that turns colours by `angle` radians about the axis of greys; `strength` 0 leaves nothing but grey."""
+    c, s = strength * math.cos(angle), strength * math.sin(angle) / math.sqrt(3)
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    return np.asarray(c * np.eye(3) + (1 - c) / 3 + s * cross, np.float32)
 
 
 def motion_kernel(length: int, turn: float) -> Float32:

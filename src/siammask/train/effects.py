@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from siammask.train.clips import Look, Spoiling, motion_kernel
+from siammask.train.clips import Look, Spoiling, motion_kernel, turning
 
 # Quantisation of luminance and of colour at quality 50: ITU-T T.81, tables K.1 and K.2.
 _LUMA = (
@@ -44,6 +44,10 @@ def finish(pictures: Tensor, looks: Sequence[Look]) -> Tensor:
     """What a camera does to each picture; see `Look`."""
     device = pictures.device
     pictures = tint(pictures, torch.tensor([look.colour for look in looks], device=device))
+    for i, look in enumerate(looks):
+        if look.turned is not None:
+            turn = torch.from_numpy(turning(*look.turned)).to(device)
+            pictures[i] = _round(torch.einsum("ij,jyx->iyx", turn, pictures[i])).clamp(0, 255)
     which = [i for i, look in enumerate(looks) if look.gray]
     if which:
         shares = torch.tensor([0.114, 0.587, 0.299], device=device).view(1, 3, 1, 1)

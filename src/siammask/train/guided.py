@@ -26,7 +26,7 @@ from siammask.train import device as on_device
 from siammask.train import losses
 from siammask.train.batches import FEATURES, Batch, Clips, Frozen, averaged, processes
 from siammask.train.clips import SHOWN
-from siammask.train.config import TrainConfig
+from siammask.train.config import OptimConfig, TrainConfig
 from siammask.train.task import Steps, Task
 from siammask.variants import variant
 
@@ -36,7 +36,7 @@ DRIFTED = 0.5  # share of clips with a wrong last mask whose b is guided by a wr
 def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Steps:
     """Draw a from the first frame, then b and c guided by what was drawn before; the losses of all three."""
     search = variant(c.variant).searching(**c.search).search
-    whole, network = features(network, batch, c.optim.amp)
+    whole, network = features(network, batch, c.optim)
     first, *searched = _by_crop(whole)
 
     def given_as(name: str) -> Tensor:  # clips are drawn in one size, whatever the network's
@@ -102,19 +102,33 @@ def _like(flag: Tensor, x: Tensor) -> Tensor:
     return flag.view(-1, *(1 for _ in x.shape[1:]))
 
 
-def features(network: Guided, batch: Batch, amp: bool = False) -> tuple[Features, Guided]:
+def features(network: Guided, batch: Batch, how: OptimConfig) -> tuple[Features, Guided]:
     """Features of all crops, from pixels (the frozen part in bfloat16 with `amp`) or from those of the data process,
     and the network for crops of their size.
     """
     if "pixels" in batch:
         pixels = averaged(batch["pixels"].permute(0, 3, 1, 2).float(), network.shape.crop)
-        with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16, enabled=amp):
+        with torch.no_grad(), torch.autocast(pixels.device.type, torch.bfloat16, enabled=how.amp):
             found = tuple(f.float() for f in network.backbone.begin(pixels, network_begins(network)))
     else:
         found = tuple(batch[name].permute(0, 3, 1, 2) for name in FEATURES if name in batch)
         if not torch.is_autocast_enabled("cpu"):
             found = tuple(f.float() for f in found)
-    return network.neck(*network.backbone.finish(found)), network.sized(2 * found[0].shape[-1])
+    backbone = network.backbone.finish(found)
+    if how.channel_drop:
+        backbone = tuple(thinned(f, how.channel_drop) for f in backbone)
+    return network.neck(*backbone), network.sized(2 * found[0].shape[-1])
+
+
+def thinned(features: Tensor, share: float) -> Tensor:
+    """Features (4 N, C, H, W) of the crops of N clips without a share of the channels, others in each clip.
+
+    All crops of a clip lack the same, so what is alike stays alike. What is left is stronger by as much (Tompson et
+    al., Efficient object localization, CVPR 2015).
+    """
+    clips = len(features) // len(SHOWN)
+    kept = (torch.rand((clips, features.shape[1]), device=features.device) >= share).to(features) / (1.0 - share)
+    return features * kept.repeat_interleave(len(SHOWN), 0)[:, :, None, None]
 
 
 def network_begins(network: Guided) -> int:
