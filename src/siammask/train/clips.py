@@ -828,7 +828,7 @@ def _finish(image: UInt8, look: Look) -> UInt8:
 
 
 def turning(angle: float, strength: float) -> Float32:
-    """Matrix (3, 3) that turns colours by `angle` radians about the axis of greys; `strength` 0 leaves nothing but grey."""
+    """Matrix (3, 3) that turns colours by `angle` radians about the axis of greys; of `strength` 0 all become grey."""
     c, s = strength * math.cos(angle), strength * math.sin(angle) / math.sqrt(3)
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
     return np.asarray(c * np.eye(3) + (1 - c) / 3 + s * cross, np.float32)
