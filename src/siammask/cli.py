@@ -400,7 +400,8 @@ def ablate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Holds RUN/best.safetensors (from `train`; needs torch) or RUN/ with exported graphs, for each run.",
+            help="Holds RUN/best.safetensors (from `train`; needs torch) or RUN/ with exported graphs, for each run; "
+            "with RUN-seedN beside it, the mean of its seeds is told.",
             show_default="weights in the package only",
         ),
     ] = None,
@@ -462,6 +463,9 @@ def train(
     stages: Annotated[
         bool, typer.Option("--stages", help="First run the configs beside it whose weights this one begins with.")
     ] = False,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Run it once more with this seed, into OUTPUT-seedN.", min=0)
+    ] = None,
 ) -> None:
     """Train a model as a TOML file says."""
     try:
@@ -470,7 +474,7 @@ def train(
         raise MissingExtra("Training", "train") from error
     from siammask.train.loop import main as loop
 
-    loop(config, resume, stages)
+    loop(config, resume, stages, seed)
 
 
 @data_app.command("check")

@@ -164,6 +164,7 @@ _ROWS = (
         "guided",
         Shape(),
         "this project; SiamMask with the last mask and a memory of frames as inputs",
+        max_size_step=1.05,
         score_scale=0.857,
         score_shift=-0.382,
     ),

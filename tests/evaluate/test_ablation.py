@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fakes import RED, FakeEngine, scene
+from fakes import RED, FakeEngine, FakeResponse, scene
 from safetensors.torch import save_file
 
 from siammask import cli
@@ -19,7 +19,7 @@ from siammask.errors import MediaError, WeightsError
 from siammask.evaluate import ablation
 from siammask.evaluate.ablation import ROWS, ablate, find_weights
 from siammask.formats.masks import encode_indexed
-from siammask.geometry import Box
+from siammask.geometry import Box, Float32, UInt8
 from siammask.network import siamese
 from siammask.variants import VARIANTS, variant
 
@@ -68,10 +68,10 @@ def test_figures_of_what_is_trained_and_names_of_what_is_not(folder: Path, tmp_p
 
     found = ablate(folder, runs, opener=opener)
     assert set(found.missing) == RUNS - {"siamrpn_light", "siammask_light"}
-    for row, figures in found.rows:
-        assert (figures is None) == (row.run in found.missing)
-        if figures is not None:
-            assert figures["success_auc"] > 0.6
+    for tracked in found.rows:
+        assert (tracked.figures is None) == (tracked.row.run in found.missing)
+        if tracked.figures is not None:
+            assert tracked.figures["success_auc"] > 0.6
     # the same weights are opened once for each way to search with them, and once for the boxes of their masks
     assert len(opened) == 1 + 3 + 1
     assert all(path == runs / name / "best.safetensors" for name, path in opened)
@@ -79,13 +79,38 @@ def test_figures_of_what_is_trained_and_names_of_what_is_not(folder: Path, tmp_p
     assert found.strategies["true masks"]["min_max"] == pytest.approx(1)
     told = json.loads(json.dumps(found.to_json()))
     assert told["not_trained"] == list(found.missing)
-    assert told["rows"][2]["figures"] == found.rows[2][1]
+    assert told["rows"][2]["figures"] == found.rows[2].figures
+
+
+def test_several_seeds_of_a_run_are_one_row(folder: Path, tmp_path: Path) -> None:
+    runs = trained(tmp_path / "runs", "siamrpn_light", "siamrpn_light-seed2", "siamrpn_light-seed3", "siammask_light")
+
+    class Blind(FakeEngine):
+        def search(self, memory: tuple[Any, ...], pixels: UInt8, guide: Float32 | None) -> FakeResponse:
+            return super().search(memory, np.zeros_like(pixels), guide)
+
+    def opener(row: Any, path: Path | None) -> FakeEngine:
+        """Only the third seed has learned to see."""
+        assert path is not None
+        return FakeEngine(row) if path.parent.name.endswith("seed3") else Blind(row)
+
+    found = ablate(folder, runs, opener=opener)
+    tracked = next(t for t in found.rows if t.row.run == "siamrpn_light")
+    low, again, high = (seed["success_auc"] for seed in tracked.seeds)
+    assert low == again < high
+    assert tracked.figures is not None
+    assert tracked.figures["success_auc"] == pytest.approx((2 * low + high) / 3)
+    text = found.markdown()
+    assert f" {100 * tracked.figures['success_auc']:.1f} ({100 * low:.1f}-{100 * high:.1f}) |" in text
+    assert json.loads(json.dumps(found.to_json()))["rows"][2]["seeds"] == list(tracked.seeds)
+    (alone,) = next(t for t in found.rows if t.row.run == "siammask_light").seeds
+    assert f"| {100 * alone['success_auc']:.1f} |" in text
 
 
 def test_a_row_of_boxes_draws_no_mask(folder: Path, tmp_path: Path) -> None:
     """Its mask is the filled box, which is right for a square, and wrong where the box is."""
     found = ablate(folder, trained(tmp_path / "runs", "siammask_light"), opener=faked)
-    by_label = {(row.question, row.label): figures for row, figures in found.rows}
+    by_label = {(t.row.question, t.row.label): t.figures for t in found.rows}
     boxes = by_label["mask loss", "on, boxes of the anchors"]
     assert boxes is not None
     assert boxes["J"] == pytest.approx(boxes["success_auc"], abs=0.15)
@@ -107,7 +132,7 @@ def test_the_tables(folder: Path, tmp_path: Path) -> None:
 def test_nothing_trained_at_all(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ablation.weights, "shipped", lambda: ())
     found = ablate(folder, tmp_path, opener=faked)
-    assert all(figures is None for _, figures in found.rows)
+    assert all(tracked.figures is None for tracked in found.rows)
     assert set(found.missing) == RUNS
     assert list(found.strategies) == ["true masks"]
 

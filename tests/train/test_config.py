@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,10 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.toml cannot be read: No such file"):
         configs.read(tmp_path / "none.toml")
+
+
+def test_another_seed_has_a_folder_of_its_own() -> None:
+    c = configs.read(next(file for file in CONFIGS if file.stem == "siamfc_light"))
+    again = configs.seeded(c, 2)
+    assert (again.seed, again.output) == (2, "runs/siamfc_light-seed2")
+    assert dataclasses.replace(again, seed=c.seed, output=c.output) == c

@@ -155,6 +155,9 @@ def test_stages_run_first_unless_they_are_done(tmp_path: Path, monkeypatch: pyte
     ran.clear()
     loop.main(tmp_path / "three.toml")
     assert ran == [("three", False)]
+    ran.clear()
+    loop.main(tmp_path / "three.toml", seed=7)
+    assert ran == [("three-seed7", False)]
 
 
 def test_the_rate_warms_up_and_falls(config: TrainConfig) -> None:

@@ -53,6 +53,8 @@ ROWS = (
     Row("mask loss", "on, boxes of the anchors", "siammask_light", "siammask_light", True, _BOXES),
     Row("branches", "two", "siammask_2b_light", "siammask_2b_light"),
     Row("branches", "three", "siammask_base_light", "siammask_base_light"),
+    Row("refinement, two branches", "without", "siammask_2b_light", "siammask_2b_light"),
+    Row("refinement, two branches", "with", "siammask_2b_refined_light", "siammask_2b_refined_light"),
     Row("refinement", "without", "siammask_base_light", "siammask_base_light"),
     Row("refinement", "with", "siammask_light", "siammask_light", paper={"J": 71.7, "F": 67.8}),  # on DAVIS-2016
     Row("next search region", "box of the anchor", "siammask_light", "siammask_light", search=_BOXES),
@@ -65,21 +67,44 @@ FIGURES = {"J": "J", "F": "F", "success_auc": "AUC", "precision": "precision"}
 
 
 @dataclass(frozen=True, slots=True)
+class Tracked:
+    """What was found of a row: figures in [0, 1] of each seed of its run; none where there are no weights."""
+
+    row: Row
+    seeds: tuple[dict[str, float], ...] = ()
+
+    @property
+    def figures(self) -> dict[str, float] | None:
+        """Their mean over the seeds."""
+        if not self.seeds:
+            return None
+        return {name: sum(one[name] for one in self.seeds) / len(self.seeds) for name in self.seeds[0]}
+
+    def shown(self, name: str) -> str:
+        """A figure in per cent, with the lowest and the highest where there are several seeds."""
+        values = [100 * one[name] for one in self.seeds if name in one]
+        if not values:
+            return "-"
+        spread = f" ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else ""
+        return f"{sum(values) / len(values):.1f}{spread}"
+
+
+@dataclass(frozen=True, slots=True)
 class Ablation:
-    """The figures of every row whose weights there are, in [0, 1]; rows without weights have none."""
+    """The figures of every row."""
 
     sequences: tuple[str, ...]
-    rows: tuple[tuple[Row, dict[str, float] | None], ...]
+    rows: tuple[Tracked, ...]
     strategies: dict[str, dict[str, float]]  # masks (true, or a model's) -> way to a box -> mean IoU with the true mask
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Runs whose weights were not found."""
-        return tuple(dict.fromkeys(row.run for row, figures in self.rows if figures is None))
+        return tuple(dict.fromkeys(tracked.row.run for tracked in self.rows if not tracked.seeds))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `json.dump`."""
-        rows = [asdict(row) | {"figures": figures} for row, figures in self.rows]
+        rows = [asdict(t.row) | {"figures": t.figures, "seeds": list(t.seeds)} for t in self.rows]
         return {
             "sequences": self.sequences,
             "rows": rows,
@@ -91,16 +116,17 @@ class Ablation:
     def markdown(self) -> str:
         """The tables in per cent, with what the paper says (on its data, with ResNet-50) beside what we found."""
         lines = [
-            f"{len(self.sequences)} sequences; per cent; beside them the paper's (ResNet-50, its own data sets).",
+            f"{len(self.sequences)} sequences; per cent, of several seeds the mean (lowest-highest); beside them the "
+            "paper's (ResNet-50, its own data sets).",
             "",
             "| what | | " + " | ".join(FIGURES.values()) + " | paper |",
             "|---|---|" + "--:|" * len(FIGURES) + "---|",
         ]
-        for row, found in self.rows:
-            if found is None:
+        for tracked in self.rows:
+            row = tracked.row
+            shown = [tracked.shown(name) for name in FIGURES]
+            if not tracked.seeds:
                 shown = ["not trained", *[""] * (len(FIGURES) - 1)]
-            else:
-                shown = [f"{100 * found[name]:.1f}" if name in found else "-" for name in FIGURES]
             paper = ", ".join(f"{name} {value:.1f}" for name, value in row.paper.items())
             lines.append(f"| {row.question} | {row.label} | {' | '.join(shown)} | {paper} |")
         if self.strategies:
@@ -123,23 +149,32 @@ def ablate(
     progress: Progress | None = None,
     opener: Open | None = None,
 ) -> Ablation:
-    """Track `folder` with every row of the table whose weights are in `runs` or in the package (see `find_weights`).
+    """Track `folder` with every row of the table whose weights are in `runs` or in the package (see `find_weights`),
+    and with those of its other seeds, `runs`/RUN-seedN.
 
     Raises MediaError for a folder without sequences, WeightsError for weights that do not fit their row.
     """
     sequences = find_sequences(folder)
     opened = opener or (lambda row, path: _open(row, path, options or EngineOptions()))
-    rows: list[tuple[Row, dict[str, float] | None]] = []
+    rows: list[Tracked] = []
     done: dict[str, dict[str, float]] = {}  # some rows stand in two comparisons
     for row in ROWS:
-        there, path = find_weights(row.model, row.run, runs)
-        key = repr((row.run, row.variant))
-        if there and key not in done:
-            tracker = _tracker(row, opened(variant(row.model), path))
-            report = evaluate_sequences(sequences, tracker, _named(row.label, progress))
-            done[key] = {name: value for name, value in report.means.items() if name in FIGURES}
-        rows.append((row, done.get(key)))
+        seeds = []
+        for run in (row.run, *other_seeds(row.run, runs)):
+            there, path = find_weights(row.model, run, runs)
+            key = repr((run, row.variant))
+            if there and key not in done:
+                tracker = _tracker(row, opened(variant(row.model), path))
+                report = evaluate_sequences(sequences, tracker, _named(row.label, progress))
+                done[key] = {name: value for name, value in report.means.items() if name in FIGURES}
+            seeds += [done[key]] if there else []
+        rows.append(Tracked(row, tuple(seeds)))
     return Ablation(tuple(s.name for s in sequences), tuple(rows), _strategies(folder, runs, opened, progress))
+
+
+def other_seeds(run: str, runs: Path | None) -> tuple[str, ...]:
+    """The runs of the same config with other seeds (`siammask train CONFIG --seed N`) that there are."""
+    return () if runs is None else tuple(sorted(folder.name for folder in runs.glob(f"{run}-seed*")))
 
 
 def find_weights(model: str, run: str, runs: Path | None) -> tuple[bool, Path | None]:

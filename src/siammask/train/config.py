@@ -122,6 +122,11 @@ def read(file: Path) -> TrainConfig:
     return made
 
 
+def seeded(c: TrainConfig, seed: int) -> TrainConfig:
+    """The same run with another seed, in a folder beside its own: runs/NAME-seedN for runs/NAME."""
+    return dataclasses.replace(c, seed=seed, output=f"{c.output}-seed{seed}")
+
+
 def stages(file: Path) -> tuple[Path, ...]:
     """The configs of a run's stages, the first one first and `file` last: each begins (`init`) with weights in the
     output folder of the one before, a file in the same folder.

@@ -38,18 +38,20 @@ from siammask.train.task import Task
 from siammask.variants import Variant, variant
 
 
-def main(file: Path, resume: bool = False, stages: bool = False) -> None:
+def main(file: Path, resume: bool = False, stages: bool = False, seed: int | None = None) -> None:
     """Run a config to its last step; `resume` goes on from `last.pt` in its output folder.
 
     With `stages` the runs go before it whose weights it begins with: what is finished of them is left as it is, what
-    was begun is gone on with. Raises InputError for a bad config, or an output folder that holds a run which is not to
-    be resumed; WeightsError where `resume` finds nothing.
+    was begun is gone on with. With a `seed` the run has that one and an output folder of its own (`configs.seeded`).
+    Raises InputError for a bad config, or an output folder that holds a run which is not to be resumed; WeightsError
+    where `resume` finds nothing.
     """
     for stage in configs.stages(file)[:-1] if stages else ():
         c = configs.read(stage)
         if not (Path(c.output) / "final.safetensors").exists():
             run(c, (Path(c.output) / "last.pt").exists())
-    run(configs.read(file), resume)
+    c = configs.read(file)
+    run(c if seed is None else configs.seeded(c, seed), resume)
 
 
 def run(c: TrainConfig, resume: bool = False, console: Console | None = None) -> None:
