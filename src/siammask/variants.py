@@ -159,6 +159,8 @@ def _guided(name: str, shape: Shape, paper: str, **settings: Any) -> Variant:
     return Variant(name, "light", "guided", "guided", replace(search, **settings), paper, shape)
 
 
+_SMALL = Shape(crop=160, blocks=9, residuals=1, lean=True)
+
 _ROWS = (
     _guided(
         "guided",
@@ -170,8 +172,13 @@ _ROWS = (
     ),
     _guided(
         "guided_small",
-        Shape(crop=160, blocks=9, residuals=1, lean=True),
+        _SMALL,
         "this project; a small sister of the default",
+    ),
+    _guided(
+        "guided_free",
+        _SMALL,
+        "this project; guided_small, learned from data whose licences allow any use",
     ),
     _guided(
         "guided_fast",
