@@ -178,7 +178,7 @@ _ROWS = (
     _guided(
         "guided_free",
         _SMALL,
-        "this project; guided_small, learned from data whose licences allow any use",
+        "this project; guided_small, learned from data whose licences allow commercial use",
     ),
     _guided(
         "guided_fast",
