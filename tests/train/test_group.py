@@ -23,10 +23,10 @@ from siammask.train.group import Group
 HERE = Path(__file__).parent
 
 
-def start(c: TrainConfig, root: Path, processes: int, restarts: int, port: int) -> str:
+def start(c: TrainConfig, root: Path, processes: int, restarts: int) -> str:
     """Run `two_processes.py` under torchrun; what it wrote on stderr."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(processes)]
-    command += ["--max-restarts", str(restarts), "--master-port", str(port), "--monitor-interval", "0.1"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command += ["--max-restarts", str(restarts), "--monitor-interval", "0.1"]
     command += [str(HERE / "two_processes.py"), str(root), c.output]
     paths = [*sys.path, os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
@@ -44,7 +44,7 @@ def test_two_processes_are_one_with_the_doubled_batch(root: Path, tmp_path: Path
     """Same clips, same losses, same weights, though the second process dies in step 3 and both begin again at 2."""
     one, two = (settings(root, tmp_path / name) for name in ("one", "two"))
     train(one)
-    said = start(two, root, 2, 1, 29561)
+    said = start(two, root, 2, 1)
     assert "dies" in said
     assert [row["step"] for row in rows(tmp_path / "two")] == ["1", "2", "3", "4"]
     for ours, theirs in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):

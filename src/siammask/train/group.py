@@ -96,7 +96,15 @@ def joined(device: str) -> Iterator[Group]:
         return
     if device == "cuda":
         torch.cuda.set_device(group.local_rank)
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
+    # after a restart the addresses of the processes that died are still in the store: each attempt has its own names
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(*place, size, rank == 0 and not agent, PATIENCE)
+    named = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(
+        "nccl" if device == "cuda" else "gloo", store=named, rank=rank, world_size=size, timeout=PATIENCE
+    )
     try:
         yield group
     finally:
