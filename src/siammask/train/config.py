@@ -61,9 +61,7 @@ class OptimConfig:
     ema: float = 0.998
     teacher: tuple[float, float] = (0.6, 0.1)  # share of clips whose b is guided by the truth: at first, at last
     guide_drop: float = 0.12
-    channel_drop: float = (
-        0.0  # guided: share of the backbone's channels that a clip is learnt without, in all its crops
-    )
+    channel_drop: float = 0.0  # guided: share of the backbone's channels that a clip is learnt without
     amp: bool = True  # bfloat16: on CUDA the frozen part of the backbone; on CPUs with AMX all but the losses
 
 

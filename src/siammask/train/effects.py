@@ -44,10 +44,11 @@ def finish(pictures: Tensor, looks: Sequence[Look]) -> Tensor:
     """What a camera does to each picture; see `Look`."""
     device = pictures.device
     pictures = tint(pictures, torch.tensor([look.colour for look in looks], device=device))
-    for i, look in enumerate(looks):
-        if look.turned is not None:
-            turn = torch.from_numpy(turning(*look.turned)).to(device)
-            pictures[i] = _round(torch.einsum("ij,jyx->iyx", turn, pictures[i])).clamp(0, 255)
+    turns = {i: torch.from_numpy(turning(*look.turned)) for i, look in enumerate(looks) if look.turned is not None}
+    if turns:
+        which = list(turns)
+        turned = torch.einsum("nij,njyx->niyx", torch.stack([*turns.values()]).to(device), pictures[which])
+        pictures[which] = _round(turned).clamp(0, 255)
     which = [i for i, look in enumerate(looks) if look.gray]
     if which:
         shares = torch.tensor([0.114, 0.587, 0.299], device=device).view(1, 3, 1, 1)

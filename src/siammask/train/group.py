@@ -97,14 +97,11 @@ def joined(device: str) -> Iterator[Group]:
     if device == "cuda":
         torch.cuda.set_device(group.local_rank)
     # after a restart the addresses of the processes that died are still in the store: each attempt has its own names
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(*place, size, rank == 0 and not agent, PATIENCE)
-    named = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    dist.init_process_group(
-        "nccl" if device == "cuda" else "gloo", store=named, rank=rank, world_size=size, timeout=PATIENCE
-    )
+    serves = group.leads and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun's agent does
+    store = dist.PrefixStore(f"attempt {group.restarts}", dist.TCPStore(*place, group.size, serves, PATIENCE))
+    kind = "nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(kind, store=store, rank=group.rank, world_size=group.size, timeout=PATIENCE)
     try:
         yield group
     finally:

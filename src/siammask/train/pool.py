@@ -7,7 +7,6 @@ Reads the layout of the pool's README: `<source>/<sequence>/frames, masks, boxes
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -100,7 +99,7 @@ def build(
     cutouts.update(_OLD_CUTOUTS)
     cache.mkdir(parents=True, exist_ok=True)
     clips = []
-    part = file.with_suffix(f".{os.getpid()}.part")  # other processes of a run may be making it too
+    part = file.with_suffix(".part")
     with part.open("wb") as out:
         for source, name, files, categories in found:
             pictures = tuple(_write(out, *f) for f in files)
