@@ -282,6 +282,20 @@ def test_the_last_frame_is_remembered_only_when_it_scored_well() -> None:
     assert memory == (after_good.first, after_good.last)
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_good_frame_is_remembered_once_in_so_many(every: int) -> None:
+    """The first searched frame at once; and what scores badly when its turn comes leaves the turn to the next."""
+    row = variant("guided").searching(remember_every=every)
+    good, poor = Tracker(row, FakeEngine(row, confidence=0.8)), Tracker(row, FakeEngine(row, confidence=0.4))
+    state, _ = good.start(scene((START, RED)), START)
+    new = []
+    for k in range(1, 11):
+        before = state.last
+        state, _ = (poor if k == 7 else good).step(state, scene((walk(k), RED)))
+        new += [k] if state.last is not before else []
+    assert new == {1: [1, 2, 3, 4, 5, 6, 8, 9, 10], 3: [1, 4, 8]}[every]
+
+
 def test_the_guide_is_the_last_mask_as_the_new_crop_sees_it() -> None:
     tracker = tracker_of("guided")
     state, _ = tracker.start(scene((START, RED)), START)

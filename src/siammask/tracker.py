@@ -53,6 +53,7 @@ class TrackerState:
     score: float = 1.0
     velocity: tuple[float, float] = (0.0, 0.0)  # pixels a frame
     unsure: int = 0  # frames since the last one that scored well
+    age: int = 0  # frames since `last`
     rotated_box: RotatedBox | None = None  # of the last result, so that the next one's angle runs on from it
 
 
@@ -150,9 +151,10 @@ class Tracker:
         settings = self.locator.settings
         look = yield from self._look(state, frame)
         found, patch = look.found, look.patch
-        last = state.last
-        if patch is not None and found.visible and found.score >= settings.remember_score:
-            last = look.response.remember(patch.in_crop(look.crop))
+        last, age = state.last, state.age + 1
+        due = last is None or age >= settings.remember_every
+        if due and patch is not None and found.visible and found.score >= settings.remember_score:
+            last, age = look.response.remember(patch.in_crop(look.crop)), 0
         new = replace(
             state,
             box=found.box,
@@ -161,6 +163,7 @@ class Tracker:
             score=found.score,
             velocity=_velocity(state, found, settings.velocity_smooth),
             unsure=0 if found.visible else state.unsure + 1,
+            age=age,
         )
         return self._told(new, patch, found.visible, found.shown)
 

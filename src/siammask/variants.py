@@ -43,6 +43,7 @@ class SearchSettings:
     redraw_first: bool = False  # given only a box: draw the first frame and remember that instead of the filled box
     redraw_keep: float = 0.2  # ... unless less than this share of the box is left of it
     remember_score: float = 0.5  # the last frame is remembered only when it scored at least this; above 1: never
+    remember_every: int = 1  # ... and at most once in so many frames
     keep_first: bool = True  # the first frame stays in memory; else the last one takes its place there too
     # which part of the mask is the target (follow = "mask")
     overlap_weight: float = 1.0  # weight of a part: its mass x (share seen in the last mask x this
@@ -92,6 +93,11 @@ class Shape:
     def cells(self) -> int:
         """Side of the grid, of stride 16, that memory and score lie on."""
         return self.crop // 16
+
+    @property
+    def kept(self) -> int:
+        """Side of the grid of features that a memory is made of."""
+        return self.cells if self.lean else 2 * self.cells
 
     @property
     def memory(self) -> dict[str, tuple[int, ...]]:
@@ -153,6 +159,7 @@ def _guided(name: str, shape: Shape, paper: str, **settings: Any) -> Variant:
         second_score=0.6,
         places=3,
         part_area=0.1,
+        remember_every=3,
         max_size_step=1.15,
         box_share=0.5,
     )
@@ -166,6 +173,7 @@ _ROWS = (
         "guided",
         Shape(),
         "this project; SiamMask with the last mask and a memory of frames as inputs",
+        remember_every=1,
         max_size_step=1.05,
         score_scale=0.857,
         score_shift=-0.382,

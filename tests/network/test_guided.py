@@ -251,7 +251,7 @@ def test_graphs_are_the_network(network: Guided, pixels: Tensor, features: Featu
     """What an engine runs gives what training saw, as probabilities."""
     made = guided.graphs(network)
     with torch.no_grad():
-        kept = (x.permute(0, 2, 3, 1) for x in network.kept(features))
+        kept = map(guided._rows, network.kept(features))
         memory = made["memorise"](*kept, masks[:, 0], torch.ones(3))
         named = {f"{which}_{n}": memory[f"memory_{n}"] for which in ("first", "last") for n in network.shape.memory}
         crops = pixels.round().to(torch.uint8).permute(0, 2, 3, 1)

@@ -202,12 +202,12 @@ class Guided(nn.Module):
         for i, memory in enumerate((first, last)):
             sharp = self.temperature[i].exp()
             close, far = _keys(memory, cells, self.nearness[i].exp() / sharp)
-            reads.append(_image(_read(reader, close, memory.value, sharp), cells if lean else 2 * cells))
-            likes.append(_image(_likeness(query, close, far, memory.mask), 2 * cells))
+            reads.append(_read(reader, close, memory.value, sharp))
+            likes.append(_likeness(query, close, far, memory.mask))
         found = F.relu(self.correlate(_correlate(features.low, first.kernel, _step(self.shape))))
         score = self.to_score(found)
         where = F.relu(self.from_correlation(found))
-        x = F.relu(self._fused(feat, reads, where, likes, at32.to(feat)))
+        x = F.relu(self._fused(_rows(feat), reads, where, likes, _rows(at32.to(feat))))
         x = F.relu(self.mix(x))
         if self.shape.context:
             x = self.context(x)
@@ -217,13 +217,18 @@ class Guided(nn.Module):
         return Drawing(self._mask(x, features, guide), coarse, score, self._overlap(x, coarse, score, likes), box)
 
     def _fused(self, feat: Tensor, reads: list[Tensor], where: Tensor, likes: list[Tensor], at32: Tensor) -> Tensor:
-        """The 1 x 1 convolution `fuse` of all that is known; where lean, what lies at stride 16 grows after it."""
+        """The 1 x 1 convolution `fuse` of all that is known; where lean, what lies at stride 16 grows after it.
+
+        All but `where` come as rows, and are put together so: no layout is converted.
+        """
+        cells = self.shape.cells
         if not self.shape.lean:
-            return self.fuse(torch.cat((feat, *reads, _grown(where), *likes, at32), 1))
+            return self.fuse(_image(torch.cat((feat, *reads, _rows(_grown(where)), *likes, at32), 2), 2 * cells))
         width = self.shape.width
         before, coarse, after = self.fuse.weight.split((width, 2 * width + 16, 8 + 1), 1)
-        fine = F.conv2d(torch.cat((feat, *likes, at32), 1), torch.cat((before, after), 1), self.fuse.bias)
-        return fine + _grown(F.conv2d(torch.cat((*reads, where), 1), coarse))
+        fine = _image(torch.cat((feat, *likes, at32), 2), 2 * cells)
+        fine = F.conv2d(fine, torch.cat((before, after), 1), self.fuse.bias)
+        return fine + _grown(F.conv2d(_image(torch.cat((*reads, _rows(where)), 2), cells), coarse))
 
     def _mask(self, x: Tensor, features: Features, guide: Tensor) -> Tensor:
         """Logits (N, 1, 128, 128)."""
@@ -238,7 +243,7 @@ class Guided(nn.Module):
         weight = torch.sigmoid(coarse)
         mass = weight.mean((2, 3))
         under = (x * weight).mean((2, 3)) / (mass + 1e-3)
-        like = (likes[0][:, :1] * weight).mean((2, 3)) / (mass + 1e-3)
+        like = (_image(likes[0][..., :1], weight.shape[-1]) * weight).mean((2, 3)) / (mass + 1e-3)
         facts = torch.cat((under, x.mean((2, 3)), mass, like, score.amax((2, 3)), weight.amax((2, 3))), 1)
         return self.to_overlap(facts).squeeze(1)
 
@@ -246,6 +251,14 @@ class Guided(nn.Module):
 def _rows(x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, HW, C); free for channels-last tensors."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def _own(x: Tensor) -> Tensor:
+    """The same values, as a tensor of their own where a graph is exported.
+
+    A change of layout that leads to an output and to another layer alike is one that OpenVINO does in float32, and twice.
+    """
+    return x.clamp(-1e4, 1e4)
 
 
 def _image(x: Tensor, side: int) -> Tensor:
@@ -360,7 +373,7 @@ def _correlate(low: Tensor, kernel: Tensor, step: int) -> Tensor:
     return total / 9.0
 
 
-KEPT = ("feat", "key", "low")  # outputs of a search that "memorise" takes, channels last as they lie in memory
+KEPT = ("feat", "key", "low")  # outputs of a search that "memorise" takes, as rows: so they lie in memory
 
 
 class SearchGraph(nn.Module):
@@ -392,7 +405,7 @@ class SearchGraph(nn.Module):
             "score": torch.sigmoid(drawing.score),
             "overlap": torch.sigmoid(drawing.overlap),
             **({} if drawing.box is None else {"box": drawing.box}),
-            **{name: x.permute(0, 2, 3, 1) for name, x in zip(KEPT, self.network.kept(features), strict=True)},
+            **{name: _rows(_own(x)) for name, x in zip(KEPT, self.network.kept(features), strict=True)},
         }
 
 
@@ -405,8 +418,9 @@ class MemoriseGraph(nn.Module):
 
     def forward(self, feat: Tensor, key: Tensor, low: Tensor, mask: Tensor, drawn: Tensor) -> dict[str, Tensor]:
         """`mask` is (N, 128, 128), `drawn` (N,) is 1, or 0 where the mask is only a filled box."""
-        feat, key, low = (x.permute(0, 3, 1, 2) for x in (feat, key, low))
-        memory = self.network.memorise(feat, key, low, mask[:, None], drawn[:, None, None, None])
+        shape = self.network.shape
+        feat, key = (_image(x, shape.kept) for x in (feat, key))
+        memory = self.network.memorise(feat, key, _image(low, shape.cells), mask[:, None], drawn[:, None, None, None])
         return {f"memory_{name}": tensor for name, tensor in memory._asdict().items()}
 
 
@@ -433,11 +447,10 @@ def graph_specs(network: Guided) -> dict[str, GraphSpec]:
     for which in ("first", "last"):
         for name, shape in s.memory.items():
             example[f"{which}_{name}"] = torch.rand((1, *shape), generator=random)
-    kept = s.cells if s.lean else 2 * s.cells
     features = {
-        "feat": torch.rand((1, kept, kept, s.width), generator=random),
-        "key": torch.rand((1, kept, kept, s.key), generator=random),
-        "low": torch.rand((1, s.cells, s.cells, s.width), generator=random),
+        "feat": torch.rand((1, s.kept**2, s.width), generator=random),
+        "key": torch.rand((1, s.kept**2, s.key), generator=random),
+        "low": torch.rand((1, s.cells**2, s.width), generator=random),
         "mask": torch.rand((1, s.mask, s.mask), generator=random),
         "drawn": torch.ones(1),
     }
