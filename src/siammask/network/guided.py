@@ -256,7 +256,7 @@ def _rows(x: Tensor) -> Tensor:
 def _own(x: Tensor) -> Tensor:
     """The same values, as a tensor of their own where a graph is exported.
 
-    A change of layout that leads to an output and to another layer alike is one that OpenVINO does in float32, and twice.
+    OpenVINO does a change of layout that leads to an output and to another layer alike in float32, and twice.
     """
     return x.clamp(-1e4, 1e4)
 
