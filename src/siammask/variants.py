@@ -83,6 +83,7 @@ class Shape:
     lean: bool = False
     boxed: bool = False  # it also says the target's box
     context: int = 0  # residuals at stride 16 in the drawing
+    products: bool = False  # likeness by products alone: less time on matrix units, .07 GFLOP more in crops of 256
 
     @property
     def mask(self) -> int:
@@ -190,7 +191,7 @@ _ROWS = (
     ),
     _guided(
         "guided_fast",
-        Shape(crop=192, context=3),
+        Shape(crop=192, context=3, products=True),
         "this project; nearly the default, in smaller crops",
         score_scale=0.915,
         score_shift=-0.407,

@@ -238,13 +238,20 @@ def test_reading_a_memory_the_plain_way() -> None:
     distance = (place[:, :, None] - there[:, None]).square().sum(3)
     keys = guided._keys(memory, 16, near / sharp)
     read = guided._read(guided._long(query, place), keys[0], memory.value, sharp)
-    likes = guided._likeness(guided._long(query, place), *keys, memory.mask)
+    likes = [guided._likeness(guided._long(query, place), *keys, memory.mask, products) for products in (False, True)]
     plain = torch.softmax(sharp * cosine - near * distance, 2) @ memory.value
     torch.testing.assert_close(read, plain, rtol=1e-3, atol=1e-4)
     off, on = 2 * (1 - memory.mask)[:, None], 2 * memory.mask[:, None]
     close = cosine - near / sharp * distance
     expected = torch.stack([(c - m).amax(2) for c in (cosine, close) for m in (off, on)], 2).clamp(-2, 1)
-    torch.testing.assert_close(likes, expected, rtol=1e-3, atol=1e-4)
+    for like in likes:
+        torch.testing.assert_close(like, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_single_channel_is_drawn_four_values_at_a_time(bias: bool) -> None:
+    conv, x = torch.nn.Conv2d(12, 1, 3, padding=1, bias=bias), torch.randn(2, 12, 20, 16)
+    torch.testing.assert_close(guided._single(conv, x), conv(x))
 
 
 def test_graphs_are_the_network(network: Guided, pixels: Tensor, features: Features, masks: Tensor) -> None:

@@ -203,7 +203,7 @@ class Guided(nn.Module):
             sharp = self.temperature[i].exp()
             close, far = _keys(memory, cells, self.nearness[i].exp() / sharp)
             reads.append(_read(reader, close, memory.value, sharp))
-            likes.append(_likeness(query, close, far, memory.mask))
+            likes.append(_likeness(query, close, far, memory.mask, self.shape.products))
         found = F.relu(self.correlate(_correlate(features.low, first.kernel, _step(self.shape))))
         score = self.to_score(found)
         where = F.relu(self.from_correlation(found))
@@ -236,7 +236,7 @@ class Guided(nn.Module):
         if self.shape.lean:
             return F.pixel_shuffle(self.to_mask(F.relu(y + self.from2(features.f2))), 2)
         z = _grown(F.relu(self.up128(F.relu(y))))
-        return self.to_mask(F.relu(self.at128(torch.cat((z, F.relu(self.skip128(features.f2))), 1))))
+        return _single(self.to_mask, F.relu(self.at128(torch.cat((z, F.relu(self.skip128(features.f2))), 1))))
 
     def _overlap(self, x: Tensor, coarse: Tensor, score: Tensor, likes: list[Tensor]) -> Tensor:
         """Logit (N,) of the IoU the mask will have, from the features under it and around."""
@@ -246,6 +246,18 @@ class Guided(nn.Module):
         like = (_image(likes[0][..., :1], weight.shape[-1]) * weight).mean((2, 3)) / (mass + 1e-3)
         facts = torch.cat((under, x.mean((2, 3)), mass, like, score.amax((2, 3)), weight.amax((2, 3))), 1)
         return self.to_overlap(facts).squeeze(1)
+
+
+def _single(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 3 x 3 convolution (N, C, 2 H, 2 W) -> (N, 1, 2 H, 2 W), done as a 4 x 4 one of stride 2 that gives four values.
+
+    Matrix units compute 16 channels where one is asked for; so they do it for a quarter of the places.
+    """
+    column, row = (conv.weight.new_zeros((*conv.weight.shape[:2], *size)) for size in ((3, 1), (1, 4)))
+    left, right = torch.cat((conv.weight, column), 3), torch.cat((column, conv.weight), 3)
+    weight = torch.cat([torch.cat(rows, 2) for rows in ((left, row), (right, row), (row, left), (row, right))])
+    bias = None if conv.bias is None else conv.bias.expand(4)
+    return F.pixel_shuffle(F.conv2d(x, weight, bias, stride=2, padding=1), 2)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -315,9 +327,12 @@ def _read(query: Tensor, close: Tensor, value: Tensor, sharp: Tensor) -> Tensor:
     return torch.softmax((sharp * query) @ close.transpose(1, 2), 2) @ value
 
 
-def _likeness(query: Tensor, close: Tensor, far: Tensor, mask: Tensor) -> Tensor:
-    """Likeness (N, Q, 4) to the object of a memory and to what is not: without the distance, then with it."""
-    if not torch.is_grad_enabled():
+def _likeness(query: Tensor, close: Tensor, far: Tensor, mask: Tensor, products: bool) -> Tensor:
+    """Likeness (N, Q, 4) to the object of a memory and to what is not: without the distance, then with it.
+
+    Four `products`, which the trainer needs, or two and four differences.
+    """
+    if not products and not torch.is_grad_enabled():
         on, off = 2.0 * mask[:, None], 2.0 * (1.0 - mask)[:, None]
         cosine, near = query @ far.transpose(1, 2), query @ close.transpose(1, 2)
         likes = [(x - y).amax(2) for x in (cosine, near) for y in (off, on)]

@@ -88,7 +88,8 @@ class Light(nn.Module):
 
         `end` is 3, 5 or the number of all (the blocks after a tap): 2, 3 or 4 features.
         """
-        x = F.relu6(self.stem((x - 127.0) / 128.0))
+        rows = x.permute(0, 2, 3, 1)  # as pictures come: a graph that is given one turns it around once, for the stem
+        x = F.relu6(self.stem(((rows - 127.0) / 128.0).permute(0, 3, 1, 2)))
         return self._run(x, 0, end or len(self.blocks))
 
     def finish(self, features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
