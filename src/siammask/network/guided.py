@@ -335,22 +335,23 @@ def _likeness(query: Tensor, close: Tensor, far: Tensor, mask: Tensor, products:
     if not products and not torch.is_grad_enabled():
         on, off = 2.0 * mask[:, None], 2.0 * (1.0 - mask)[:, None]
         cosine, near = query @ far.transpose(1, 2), query @ close.transpose(1, 2)
-        likes = [(x - y).amax(2) for x in (cosine, near) for y in (off, on)]
-        return torch.stack(likes, 2).clamp(-2.0, 1.0)
+        return torch.stack([(x - y).amax(2) for x in (cosine, near) for y in (off, on)], 2).clamp(-2.0, 1.0)
     off = F.pad(2.0 * (1.0 - mask)[..., None], (far.shape[2] - 1, 0)).to(far)
     on = F.pad(2.0 * mask[..., None], (far.shape[2] - 1, 0)).to(far)
-    likes = [_highest(query, keys) for keys in (far - off, far - on, close - off, close - on)]
-    return torch.stack(likes, 2).clamp(-2.0, 1.0)
+    kinds = (far - off, far - on, close - off, close - on)
+    if torch.is_grad_enabled():
+        likes = torch.stack([_highest(query, keys) for keys in kinds], 2)
+    else:
+        likes = (query @ torch.cat(kinds, 1).transpose(1, 2)).unflatten(2, (4, mask.shape[1])).amax(3)
+    return likes.clamp(-2.0, 1.0)
 
 
 def _highest(query: Tensor, keys: Tensor) -> Tensor:
-    """Highest inner product (N, Q) of each query (N, Q, C) with the keys (N, M, C).
+    """Highest inner product (N, Q) of each query (N, Q, C) with the keys (N, M, C), for training.
 
-    While training, the winner is found without a graph and its product taken again: the backward of a maximum over
-    (N, Q, M) is most of the cost otherwise.
+    The winner is found without a graph and its product taken again: the backward of a maximum over (N, Q, M) is most of
+    the cost otherwise.
     """
-    if not torch.is_grad_enabled():
-        return (query @ keys.transpose(1, 2)).amax(2)
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         winner = _winner(query.float() @ keys.float().transpose(1, 2))
     return (query * keys.gather(1, winner[..., None].expand(-1, -1, keys.shape[2]))).sum(2)
