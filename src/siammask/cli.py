@@ -107,6 +107,7 @@ def track(
 ) -> None:
     """Follow one or more objects through a video; write an overlay video, masks and a table."""
     from siammask import run
+    from siammask.engines import threads_beside
     from siammask.errors import InputError
     from siammask.formats import formats
     from siammask.media import open_source
@@ -121,6 +122,8 @@ def track(
         raise typer.BadParameter(str(error), param_hint="'--save'") from error
     frames = open_source(source)
     targets: list[Any] = places if init_mask is None else [_read_mask(init_mask, frames.size)]
+    if len(targets) == 1:
+        threads = threads or threads_beside(engine, precision)
     tracker = replace(_load(model, weights, engine, precision, threads, device), rotated=rotated)
     total = None if frames.length is None else max(0, frames.length - start)
     with _progress(f"tracking {Path(frames.name).name}", total) as advance:
@@ -146,11 +149,12 @@ def demo(
     """Track two clips that come with the package: a film scene, and a drawn one whose true masks are known."""
     from siammask import demo as clips
     from siammask import run
+    from siammask.engines import threads_beside
     from siammask.evaluate.overlap import region_similarity
     from siammask.formats import FORMATS
 
     _quiet()
-    tracker = _load(model, weights, engine, precision, threads, device)
+    tracker = _load(model, weights, engine, precision, threads or threads_beside(engine, precision), device)
     kinds = tuple(FORMATS.values())
     overlaps: list[float] = []
 

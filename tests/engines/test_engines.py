@@ -51,6 +51,24 @@ def test_onnx_computes_in_f32_and_cuda_in_what_is_asked(monkeypatch):
     assert [pick_precision(asked, "torch", "cuda") for asked in (None, "f16", "bf16")] == ["f32", "f16", "bf16"]
 
 
+@pytest.mark.parametrize(
+    ("features", "cores", "asked", "threads"),
+    [
+        ({"avx512_bf16", "amx_bf16"}, 2, ("openvino", None), 1),
+        ({"avx512_bf16", "amx_bf16"}, 16, ("openvino", "bf16"), 15),
+        ({"avx512_bf16", "amx_bf16"}, 1, ("openvino", None), None),
+        ({"avx512_bf16", "amx_bf16"}, 2, ("openvino", "f32"), None),
+        ({"avx512_bf16", "amx_bf16"}, 2, ("torch", None), None),
+        ({"avx512_bf16"}, 2, ("openvino", None), None),
+        ({"avx2"}, 2, ("openvino", None), None),
+    ],
+)
+def test_a_core_is_left_to_the_rest_where_matrix_units_make_up_for_it(monkeypatch, features, cores, asked, threads):
+    monkeypatch.setattr(engines, "cpu_features", lambda: frozenset(features))
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert engines.threads_beside(*asked) == threads
+
+
 def test_onnx_graphs_do_not_ship_and_the_command_is_named():
     pytest.importorskip("onnxruntime", reason="the onnxruntime engine needs the extra 'onnxruntime'")
     if "guided" not in shipped():

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
 from siammask.errors import MissingExtra  # noqa: E402
-from siammask.network.light import TAPS, Light, SameConv, imagenet_light  # noqa: E402
+from siammask.network.light import TAPS, Light, SameConv, imagenet_light, padded  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,20 @@ def test_begin_and_finish_are_the_whole(light: Light, end: int, count: int) -> N
     assert len(begun) == count
     for a, b in zip(split, whole, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_padded_is_the_same_in_whole_multiples_of_channels(light: Light) -> None:
+    before = {name: value.clone() for name, value in light.state_dict().items()}
+    filled = padded(light, 32)
+    x = torch.rand(2, 3, 64, 64) * 255
+    with torch.no_grad():
+        for found, wanted in zip(filled(x), light(x), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    inner = [block.project.in_channels for block in filled.blocks]
+    assert inner == [32, 96, 160, 160, 256, 256, 480, 480, 480, 672, 672]
+    assert all(block.depthwise.weight.shape[0] == n for block, n in zip(filled.blocks, inner, strict=True))
+    for name, value in light.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 @pytest.mark.parametrize(("size", "kernel", "stride"), [(16, 3, 1), (16, 3, 2), (15, 3, 2), (16, 5, 2), (17, 5, 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +13,16 @@ from siammask.engines.base import Device, Engine, EngineOptions, Graphs, Precisi
 from siammask.errors import InputError
 from siammask.variants import Variant
 
-__all__ = ["Engine", "EngineOptions", "Graphs", "Precision", "cpu_features", "open_engine", "pick_precision"]
+__all__ = [
+    "Engine",
+    "EngineOptions",
+    "Graphs",
+    "Precision",
+    "cpu_features",
+    "open_engine",
+    "pick_precision",
+    "threads_beside",
+]
 
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})  # what the runtimes need to be faster in bf16 than in f32
 
@@ -63,6 +73,16 @@ def cpu_features() -> frozenset[str]:
         return frozenset()
     lines = (line.partition(":") for line in text.splitlines())
     return frozenset(word for key, _, value in lines if key.strip() in ("flags", "Features") for word in value.split())
+
+
+def threads_beside(engine: Runtime = "openvino", precision: Precision | None = None) -> int | None:
+    """Threads of a network that tracks one target while frames are read and written; None: what the runtime takes.
+
+    With matrix units (AMX) a second core gives a network little, and the rest of that work more: all cores but one.
+    """
+    cores = os.cpu_count() or 1
+    matrix = engine == "openvino" and "amx_bf16" in cpu_features() and pick_precision(precision) == "bf16"
+    return cores - 1 if matrix and cores > 1 else None
 
 
 def pick_precision(asked: Precision | None, engine: Runtime = "openvino", device: Device = "cpu") -> Precision:

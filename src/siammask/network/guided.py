@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from siammask.network.light import Light
+from siammask.network.light import Light, padded
 from siammask.variants import Shape, Variant
 
 if TYPE_CHECKING:
@@ -181,9 +181,14 @@ class Guided(nn.Module):
         """
         at = F.avg_pool2d(mask, 8 if self.shape.lean else 4)
         flag = (1.0 - drawn).expand_as(at)
-        value = self.to_value(torch.cat((feat, at.to(feat), flag.to(feat)), 1))
+        first, _, second = self.to_value
+        # the same as `to_value` of all channels at once, pooled at last; matrix units would pad 66 channels to 96
+        of_feat, of_mask = first.weight.split((feat.shape[1], 2), 1)
+        masks = torch.cat((at.to(feat), flag.to(feat)), 1)
+        value = F.relu(F.conv2d(feat, of_feat, first.bias, padding=1) + F.conv2d(masks, of_mask, padding=1))
         if not self.shape.lean:
             value, key, at = (F.avg_pool2d(x, 2) for x in (value, key, at))
+        value = second(value)
         step = _step(self.shape)
         begin = (self.shape.cells - 3 * step) // 2
         middle = slice(begin, begin + 3 * step)
@@ -192,11 +197,11 @@ class Guided(nn.Module):
     def draw(self, features: Features, first: Memory, last: Memory, guide: Tensor) -> Drawing:
         """The target in the crop of `features`; `guide` (N, 1, 128, 128) is the last mask as this crop sees it."""
         feat, key = features.feat, features.key
-        cells, lean = self.shape.cells, self.shape.lean
+        cells = self.shape.cells
         at32 = F.avg_pool2d(guide, 4)
         query = _long(_rows(key), _places(at32.flatten(1), 2 * cells))
         reader = query
-        if lean:
+        if self.shape.far_reads:
             reader = _long(_rows(_unit(F.avg_pool2d(key, 2))), _places(F.avg_pool2d(guide, 8).flatten(1), cells))
         reads, likes = [], []
         for i, memory in enumerate((first, last)):
@@ -217,12 +222,12 @@ class Guided(nn.Module):
         return Drawing(self._mask(x, features, guide), coarse, score, self._overlap(x, coarse, score, likes), box)
 
     def _fused(self, feat: Tensor, reads: list[Tensor], where: Tensor, likes: list[Tensor], at32: Tensor) -> Tensor:
-        """The 1 x 1 convolution `fuse` of all that is known; where lean, what lies at stride 16 grows after it.
+        """The 1 x 1 convolution `fuse` of all that is known; where memories are read at stride 16, that grows after it.
 
         All but `where` come as rows, and are put together so: no layout is converted.
         """
         cells = self.shape.cells
-        if not self.shape.lean:
+        if not self.shape.far_reads:
             return self.fuse(_image(torch.cat((feat, *reads, _rows(_grown(where)), *likes, at32), 2), 2 * cells))
         width = self.shape.width
         before, coarse, after = self.fuse.weight.split((width, 2 * width + 16, 8 + 1), 1)
@@ -454,6 +459,8 @@ def graph_specs(network: Guided) -> dict[str, GraphSpec]:
     """The same graphs with example inputs, for export."""
     from siammask.network.export import GraphSpec
 
+    network = copy.deepcopy(network)
+    network.backbone = padded(network.backbone)
     made, s = graphs(network), network.shape
     random = torch.Generator().manual_seed(0)
     example = {

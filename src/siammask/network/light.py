@@ -6,6 +6,7 @@ TensorFlow's SAME padding, which the ImageNet weights were trained with.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -105,6 +106,27 @@ class Light(nn.Module):
             if i in TAPS or i == len(self.blocks) - 1:
                 taps.append(x)
         return tuple(taps)
+
+
+def padded(backbone: Light, multiple: int = 32) -> Light:
+    """The same function with zeros for channels: those inside a block are filled up to a whole multiple.
+
+    A matrix unit takes 32 of them at a time, and where some are left over the runtime copies them all: the last
+    convolution of a block of 144 channels takes a third of its time with 160.
+    """
+    made = copy.deepcopy(backbone)
+    for block in made.blocks:
+        assert isinstance(block, Block)
+        if block.expand is not None and (more := -block.project.in_channels % multiple):
+            for conv in (block.expand, block.depthwise):
+                assert conv.bias is not None
+                conv.weight.data = F.pad(conv.weight.data, (0, 0, 0, 0, 0, 0, 0, more))
+                conv.bias.data = F.pad(conv.bias.data, (0, more))
+                conv.out_channels += more
+            block.depthwise.in_channels = block.depthwise.groups = block.depthwise.out_channels
+            block.project.weight.data = F.pad(block.project.weight.data, (0, 0, 0, 0, 0, more))
+            block.project.in_channels += more
+    return made
 
 
 def imagenet_light(blocks: int = len(_BLOCKS)) -> Light:

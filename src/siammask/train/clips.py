@@ -56,6 +56,8 @@ class ClipSettings:
     passing: float = 0.5  # of occluders: stand still or cross while the target passes, half of them as poles
     fast: float = 0.25  # large motion between p, a, b and c
     min_side: float = 14.0  # px; objects below are not targets
+    error: float = 0.08  # of the box a tracker looks around: sigma, in sides
+    camera: float = 1.0  # factor on how often frames differ in light and lack sharpness, or are compressed, or dark
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +138,15 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
         return None
     drift = () if start or not clip.pictures[0].mask else _drift(rng, layers, settings)
     first = _window(boxes[FIRST], settings.usual_window, rng, 0.02)
-    a = first if start else _window(_box_of_layers(drift, P) or boxes[P], _factor(rng, settings), rng, 0.08)
-    b = _window(boxes[A], _factor(rng, settings), rng, 0.08)
-    c = _window(boxes[B] or boxes[A], _factor(rng, settings), rng, 0.08)
+    a = first if start else _window(_box_of_layers(drift, P) or boxes[P], _factor(rng, settings), rng, settings.error)
+    b = _window(boxes[A], _factor(rng, settings), rng, settings.error)
+    c = _window(boxes[B] or boxes[A], _factor(rng, settings), rng, settings.error)
     if absent and rng.random() < 0.5:
         b = _elsewhere(rng, b)
     elif absent:
         c = _elsewhere(rng, c)
     seeds = tuple(int(v) for v in rng.integers(0, 2**31, FRAMES))
-    if rng.random() < 0.6:  # the light stays as it is
+    if rng.random() < 1.0 - 0.4 * settings.camera:  # the light stays as it is
         seeds = (seeds[0],) * FRAMES
     whole = layers[0].target is not None and _touches_edge(layers[0].pictures[FIRST], layers[0].target)
     plain = 0.6 if clip.is_video else 0.25  # the tracker fills with a colour; a mirror image is one more look-alike
@@ -155,7 +157,7 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
     turned = None
     if settings.turned and rng.random() < settings.turned:
         turned = float(rng.uniform(-math.pi, math.pi)), float(rng.uniform(0.3, 1.5))
-    looks = tuple(_look(seed, gray, turned) for seed in seeds)
+    looks = tuple(_look(seed, gray, turned, settings.camera) for seed in seeds)
     error = tuple(float(v) for v in rng.normal(0, 0.025, 4))
     boxed = not clip.pictures[0].mask
     return Plan(layers, (first, first, a, b, c), start, clip.source, looks, error, fill, boxed, drift)
@@ -792,7 +794,7 @@ def _blend(below: UInt8, above: UInt8, alpha: UInt8) -> UInt8:
     return cv2.convertScaleAbs(below + (above.astype(np.float32) - below) * a)
 
 
-def _look(seed: int, gray: bool, turned: tuple[float, float] | None) -> Look:
+def _look(seed: int, gray: bool, turned: tuple[float, float] | None, often: float) -> Look:
     rng = np.random.default_rng(seed)
     colour = _colour(rng)
     dice = rng.random(4)
@@ -800,10 +802,10 @@ def _look(seed: int, gray: bool, turned: tuple[float, float] | None) -> Look:
         colour,
         gray,
         turned,
-        int(CROP * rng.uniform(0.25, 0.7)) if dice[0] < 0.12 else None,
-        (int(rng.integers(3, 12)), float(rng.uniform(0, math.pi))) if dice[1] < 0.12 else None,
-        int(rng.integers(15, 60)) if dice[2] < 0.06 else None,
-        float(rng.uniform(1.3, 2.4)) if dice[3] < 0.08 else None,
+        int(CROP * rng.uniform(0.25, 0.7)) if dice[0] < 0.12 * often else None,
+        (int(rng.integers(3, 12)), float(rng.uniform(0, math.pi))) if dice[1] < 0.12 * often else None,
+        int(rng.integers(15, 60)) if dice[2] < 0.06 * often else None,
+        float(rng.uniform(1.3, 2.4)) if dice[3] < 0.08 * often else None,
     )
 
 
