@@ -83,7 +83,6 @@ class Shape:
     lean: bool = False
     boxed: bool = False  # it also says the target's box
     context: int = 0  # residuals at stride 16 in the drawing
-    far: bool = False  # memories are read at stride 16 (where lean, always)
     products: bool = False  # likeness by products alone: less time on matrix units, .07 GFLOP more in crops of 256
 
     @property
@@ -100,11 +99,6 @@ class Shape:
     def kept(self) -> int:
         """Side of the grid of features that a memory is made of."""
         return self.cells if self.lean else 2 * self.cells
-
-    @property
-    def far_reads(self) -> bool:
-        """Whether memories are read at stride 16."""
-        return self.far or self.lean
 
     @property
     def memory(self) -> dict[str, tuple[int, ...]]:
@@ -178,7 +172,7 @@ _SMALL = Shape(crop=160, blocks=9, residuals=1, lean=True)
 _ROWS = (
     _guided(
         "guided",
-        Shape(far=True, products=True),
+        Shape(),
         "this project; SiamMask with the last mask and a memory of frames as inputs",
         remember_every=1,
         max_size_step=1.05,
@@ -197,7 +191,7 @@ _ROWS = (
     ),
     _guided(
         "guided_fast",
-        Shape(crop=192, context=3, far=True, products=True),
+        Shape(crop=192, context=3, products=True),
         "this project; nearly the default, in smaller crops",
         score_scale=0.915,
         score_shift=-0.407,

@@ -197,11 +197,11 @@ class Guided(nn.Module):
     def draw(self, features: Features, first: Memory, last: Memory, guide: Tensor) -> Drawing:
         """The target in the crop of `features`; `guide` (N, 1, 128, 128) is the last mask as this crop sees it."""
         feat, key = features.feat, features.key
-        cells = self.shape.cells
+        cells, lean = self.shape.cells, self.shape.lean
         at32 = F.avg_pool2d(guide, 4)
         query = _long(_rows(key), _places(at32.flatten(1), 2 * cells))
         reader = query
-        if self.shape.far_reads:
+        if lean:
             reader = _long(_rows(_unit(F.avg_pool2d(key, 2))), _places(F.avg_pool2d(guide, 8).flatten(1), cells))
         reads, likes = [], []
         for i, memory in enumerate((first, last)):
@@ -222,12 +222,12 @@ class Guided(nn.Module):
         return Drawing(self._mask(x, features, guide), coarse, score, self._overlap(x, coarse, score, likes), box)
 
     def _fused(self, feat: Tensor, reads: list[Tensor], where: Tensor, likes: list[Tensor], at32: Tensor) -> Tensor:
-        """The 1 x 1 convolution `fuse` of all that is known; where memories are read at stride 16, that grows after it.
+        """The 1 x 1 convolution `fuse` of all that is known; where lean, what lies at stride 16 grows after it.
 
         All but `where` come as rows, and are put together so: no layout is converted.
         """
         cells = self.shape.cells
-        if not self.shape.far_reads:
+        if not self.shape.lean:
             return self.fuse(_image(torch.cat((feat, *reads, _rows(_grown(where)), *likes, at32), 2), 2 * cells))
         width = self.shape.width
         before, coarse, after = self.fuse.weight.split((width, 2 * width + 16, 8 + 1), 1)
