@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +33,6 @@ from siammask import weights as shipped
 from siammask.boxes import rotated_box_of
 from siammask.cache import VARIABLE as CACHE
 from siammask.engines import cpu_features
-from siammask.engines.base import Outputs
 from siammask.errors import InputError, MediaError, MissingExtra
 from siammask.evaluate.parity import parity
 from siammask.evaluate.report import CPU_FEATURES, Spread, versions
@@ -44,8 +43,6 @@ from siammask.media import VideoWriter, open_source
 from siammask.media.draw import paint
 from siammask.tracker import Tracker
 from siammask.variants import DEFAULT
-
-T = TypeVar("T")
 
 Step = Callable[[UInt8], None]
 Start = Callable[[UInt8, Box], Step]  # begins on a frame and gives what is timed on every later one
@@ -392,16 +389,8 @@ class _Timed:
         return getattr(self._graphs, name)
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return self._timed(graph, lambda: self._graphs.run(graph, inputs))
-
-    def begin(self, graph: str, inputs: Mapping[str, np.ndarray]) -> Outputs:
-        """What the caller waits for counts: the beginning, and what is left to do when the outputs are asked for."""
-        outputs = self._timed(graph, lambda: self._graphs.begin(graph, inputs))
-        return lambda: self._timed(graph, outputs)
-
-    def _timed(self, graph: str, call: Callable[[], T]) -> T:
         begin = perf_counter()
-        out = call()
+        out: dict[str, np.ndarray] = self._graphs.run(graph, inputs)
         stage = _STAGE_OF.get(graph, "network")
         self._spent[stage] = self._spent.get(stage, 0.0) + (perf_counter() - begin) * 1e3
         return out

@@ -55,31 +55,6 @@ def test_outputs_belong_to_the_caller(folder):
     first[:] = 0  # and may be written to
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_what_is_begun_gives_its_own_outputs_when_asked(folder, threads):
-    """However many are begun of one graph, whatever runs in between, and however often they are asked for."""
-    graphs = OpenVinoGraphs.read(folder, "f32", threads=threads)
-    given = [{"x": inputs()["x"] * scale} for scale in (1.0, 2.0, 3.0)]
-    begun = [graphs.begin("net", one) for one in given]
-    several = graphs.begin("net", inputs(3))
-    graphs.run("net", {"x": np.zeros((1, 256), np.float32)})
-    for outputs, one in [*zip(begun, given, strict=True), (begun[0], given[0]), (several, inputs(3))]:
-        np.testing.assert_allclose(outputs()["y"], one["x"] @ WEIGHTS, rtol=1e-4, atol=1e-4)
-    with pytest.raises(WeightsError, match="no graph 'none'"):
-        graphs.begin("none", inputs())
-
-
-def test_one_thread_is_not_made_two_by_beginning(folder, monkeypatch):
-    """With one thread a graph that was begun runs when its outputs are asked for, in the caller's time."""
-    graphs, started = OpenVinoGraphs.read(folder, "f32", threads=1), []
-    start = graphs._start
-    monkeypatch.setattr(graphs, "_start", lambda *args: started.append(args) or start(*args))
-    outputs = graphs.begin("net", inputs())
-    assert not started
-    outputs()
-    assert len(started) == 1
-
-
 def test_strided_inputs_are_read_as_they_look(folder):
     graphs = OpenVinoGraphs.read(folder, "f32", threads=1)
     x = inputs()["x"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -13,7 +13,6 @@ from siammask.geometry import Box, Float32, Patch, UInt8
 Precision = Literal["f32", "bf16", "f16"]
 Device = Literal["cpu", "cuda"]
 Runtime = Literal["openvino", "onnxruntime", "torch"]
-Outputs = Callable[[], dict[str, np.ndarray]]  # of a graph that was begun
 Embedding = Any  # opaque to the tracker: only the engine that made it reads it
 
 
@@ -98,12 +97,6 @@ class Graphs(Protocol):
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name. float32 and uint8 arrays, batch first; the arrays returned are the caller's to keep."""
-
-    def begin(self, graph: str, inputs: Mapping[str, np.ndarray]) -> Outputs:
-        """`run` in two parts: the outputs come when what is returned is called, as often as one likes.
-
-        Meanwhile the graph runs, where the runtime can do so and has more than one thread.
-        """
 
 
 def batched(arrays: Sequence[np.ndarray]) -> np.ndarray:

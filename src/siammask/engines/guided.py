@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from siammask.engines.base import Graphs, Outputs, Precision, Search, batched, unbatched
+from siammask.engines.base import Graphs, Precision, Search, batched, unbatched
 from siammask.errors import InputError
 from siammask.geometry import Box, Float32, Patch, UInt8
 from siammask.variants import Shape, Variant
@@ -17,7 +17,7 @@ _FEATURES = ("feat", "key", "low")  # of a search, what a memory is made of
 
 @dataclass(slots=True, eq=False)
 class Memory(Mapping[str, np.ndarray]):
-    """What is remembered of one crop, by name; made when it is first looked at, or meanwhile once it has been begun.
+    """What is remembered of one crop, by name; made when it is first looked at.
 
     So what several targets remember of a frame is made in one call: at the next search for them all.
     """
@@ -28,12 +28,6 @@ class Memory(Mapping[str, np.ndarray]):
     drawing: Float32  # (m, m) in [0, 1]
     drawn: bool  # False: it is only a filled box
     made: Mapping[str, np.ndarray] | None = None
-    begun: Outputs | None = None
-
-    def begin(self) -> Memory:
-        """Let it be made while the caller goes on."""
-        self.begun = self.graphs.begin("memorise", _asked([self]))
-        return self
 
     def __getitem__(self, name: str) -> np.ndarray:
         if self.made is None:
@@ -48,21 +42,12 @@ class Memory(Mapping[str, np.ndarray]):
 
 
 def make(memories: Sequence[Memory]) -> None:
-    """Make memories of one engine's searches, all in one call but for those begun; what they are made of is let go."""
-    late = [memory for memory in memories if memory.begun is None]
-    found = unbatched(late[0].graphs.run("memorise", _asked(late))) if late else []
-    early = [memory for memory in memories if memory.begun is not None]
-    found += [memory.begun() for memory in early if memory.begun is not None]
-    for memory, made in zip((*late, *early), found, strict=True):
-        memory.made, memory.seen, memory.begun = {name: made[f"memory_{name}"][0] for name in memory}, {}, None
-
-
-def _asked(memories: Sequence[Memory]) -> dict[str, np.ndarray]:
-    """Inputs of the graph "memorise"."""
+    """Make memories of one engine's searches, all in one call; what they are made of is let go."""
     inputs = {name: batched([memory.seen[name][0] for memory in memories]) for name in _FEATURES}
     inputs["mask"] = batched([np.asarray(memory.drawing, np.float32) for memory in memories])
     inputs["drawn"] = np.array([memory.drawn for memory in memories], np.float32)
-    return inputs
+    for memory, made in zip(memories, unbatched(memories[0].graphs.run("memorise", inputs)), strict=True):
+        memory.made, memory.seen = {name: made[f"memory_{name}"][0] for name in memory}, {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +57,6 @@ class GuidedResponse:
     graphs: Graphs
     shape: Shape
     out: Mapping[str, np.ndarray]
-    alone: bool = True  # of its call; what others saw beside it is remembered with it, in one call as well
 
     @property
     def score(self) -> Float32:
@@ -98,8 +82,7 @@ class GuidedResponse:
         return Patch(np.asarray(self.out["mask"][0]), Box(side / 2, side / 2, side, side))
 
     def remember(self, patch: Patch) -> Memory:
-        memory = Memory(self.graphs, self.shape, self.out, patch.values, drawn=True)
-        return memory.begin() if self.alone else memory
+        return Memory(self.graphs, self.shape, self.out, patch.values, drawn=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +124,4 @@ class GuidedEngine:
             for name in shape.memory:
                 inputs[f"{which}_{name}"] = batched([search.memory[i][name] for search in searches])
         out = self.graphs.run("search", inputs)
-        return tuple(GuidedResponse(self.graphs, shape, one, len(searches) == 1) for one in unbatched(out))
+        return tuple(GuidedResponse(self.graphs, shape, one) for one in unbatched(out))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from siammask.engines.base import Device, Outputs, Precision
+from siammask.engines.base import Device, Precision
 from siammask.errors import InputError, MissingExtra, WeightsError
 
 try:
@@ -65,10 +64,6 @@ class OnnxGraphs:
         # a correlation has a number of groups for each picture, and in ONNX that is written into the file
         each = [session.run(names, {name: array[i : i + 1] for name, array in given.items()}) for i in range(count)]
         return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*each, strict=True), strict=True)}
-
-    def begin(self, graph: str, inputs: Mapping[str, np.ndarray]) -> Outputs:
-        """`run`, when the outputs are first asked for."""
-        return functools.cache(functools.partial(self.run, graph, inputs))
 
 
 def _session(name: str, model: Path | bytes, options: Any, device: Device) -> Any:

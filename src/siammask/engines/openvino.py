@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from siammask.engines.base import Outputs, Precision
+from siammask.engines.base import Precision
 from siammask.errors import MissingExtra, WeightsError
 
 # OpenVINO imports its model converter with itself where it finds one, and that a telemetry client: more than half of
@@ -79,9 +79,7 @@ class OpenVinoGraphs:
     ) -> None:
         self._precision = precision
         self._models = dict(models)
-        count = threads or os.cpu_count() or 1
-        self._most = 2 * count  # more crops at a time only leave the cache
-        self._apart = count > 1  # else "meanwhile" would be a thread more than was asked for
+        self._most = 2 * (threads or os.cpu_count() or 1)  # more crops at a time only leave the cache
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,  # never the runtime's default, which is bf16 where the CPU has it
             "PERFORMANCE_HINT": "LATENCY",
@@ -96,7 +94,6 @@ class OpenVinoGraphs:
             graph: [port.get_any_name() for port in model.outputs] for graph, model in self._models.items()
         }
         self._requests: dict[tuple[str, Shapes], ov.InferRequest] = {}
-        self._begun: dict[tuple[str, Shapes], Outputs] = {}
         for graph, model in self._models.items():
             shapes = [port.get_partial_shape() for port in model.inputs]
             if all(axis.is_static for shape in shapes for axis in list(shape)[1:]):
@@ -132,47 +129,26 @@ class OpenVinoGraphs:
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of one graph by name; the arrays are copies."""
-        ordered = self._ordered(graph, inputs)
+        if graph not in self._models:
+            raise WeightsError(f"These weights have no graph {graph!r}, only {', '.join(self._models)}; export again.")
+        ordered = [np.ascontiguousarray(inputs[name]) for name in self._inputs[graph]]
         count = len(ordered[0])
         if count == 1:
-            return self._start(graph, ordered)()
+            return self._infer(graph, ordered)
         parts, first = [], 0
         for size in powers_of_two(count, self._most):
-            parts.append(self._start(graph, [array[first : first + size] for array in ordered])())
+            parts.append(self._infer(graph, [array[first : first + size] for array in ordered]))
             first += size
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs[graph]}
 
-    def begin(self, graph: str, inputs: Mapping[str, np.ndarray]) -> Outputs:
-        """`run`, while the caller goes on; see `siammask.engines.base.Graphs`. The inputs must stay as they are."""
-        ordered = self._ordered(graph, inputs)
-        if not self._apart or len(ordered[0]) > 1:
-            return functools.cache(functools.partial(self.run, graph, inputs))
-        return self._start(graph, ordered)
-
-    def _ordered(self, graph: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        if graph not in self._models:
-            raise WeightsError(f"These weights have no graph {graph!r}, only {', '.join(self._models)}; export again.")
-        return [np.ascontiguousarray(inputs[name]) for name in self._inputs[graph]]
-
-    def _start(self, graph: str, ordered: list[np.ndarray]) -> Outputs:
-        """Begin one inference; a graph that still runs on such shapes is waited for, and keeps what it gave."""
-        key = (graph, tuple(array.shape for array in ordered))
-        request = self._request(*key)
-        if key in self._begun:
-            self._begun.pop(key)()
-        shared = [a if a.flags.writeable else a.copy() for a in ordered]  # the runtime shares no read-only memory
-        for index, array in enumerate(shared):  # `infer(shared)` does the same, half a millisecond slower
-            request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
+    def _infer(self, graph: str, ordered: list[np.ndarray]) -> dict[str, np.ndarray]:
+        request = self._request(graph, tuple(array.shape for array in ordered))
+        for index, array in enumerate(ordered):  # `infer(ordered)` does the same, half a millisecond slower
+            shared = array if array.flags.writeable else array.copy()  # the runtime shares no read-only memory
+            request.set_input_tensor(index, ov.Tensor(shared, shared_memory=True))
         request.start_async()
-
-        @functools.cache
-        def outputs(_kept: Any = shared) -> dict[str, np.ndarray]:
-            self._begun.pop(key, None)
-            request.wait()
-            return {name: np.array(request.get_output_tensor(i).data) for i, name in enumerate(self._outputs[graph])}
-
-        self._begun[key] = outputs
-        return outputs
+        request.wait()
+        return {name: np.array(request.get_output_tensor(i).data) for i, name in enumerate(self._outputs[graph])}
 
     def _request(self, graph: str, shapes: Shapes) -> ov.InferRequest:
         """The request of a graph compiled for these input shapes."""

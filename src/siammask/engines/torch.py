@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import warnings
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from siammask.engines.base import Outputs, Precision
+from siammask.engines.base import Precision
 from siammask.errors import InputError, MissingExtra, WeightsError
 
 try:
@@ -72,10 +71,6 @@ class TorchGraphs:
         ):
             outputs = self._graphs[graph](**{name: tensor.to(self._device) for name, tensor in tensors.items()})
         return {name: np.array(tensor.float().cpu().numpy()) for name, tensor in outputs.items()}
-
-    def begin(self, graph: str, inputs: Mapping[str, np.ndarray]) -> Outputs:
-        """`run`, when the outputs are first asked for."""
-        return functools.cache(functools.partial(self.run, graph, inputs))
 
 
 class Script(nn.Module):
