@@ -17,7 +17,7 @@ import pytest
 from fakes import BLUE, RED, FakeEngine, scene
 
 import siammask
-from siammask import cli
+from siammask import cli, engines
 from siammask.boxes import Strategy
 from siammask.engines.base import Device, Precision, Response, Runtime
 from siammask.evaluate.protocols import Given
@@ -148,20 +148,25 @@ def test_only_what_is_asked_for_is_saved(pictures: Path, tmp_path: Path, loaded:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["track.csv"]
 
 
-def test_options_reach_the_model(pictures: Path, tmp_path: Path, loaded: list[Any]) -> None:
+def test_options_reach_the_model(
+    pictures: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "threads_beside", lambda engine, precision: 7)  # not asked for several objects
     options = ["--engine", "torch", "--precision", "bf16", "--threads", 3, "--weights", tmp_path, "--device", "cuda"]
     common = ["track", pictures, "--box", BOX, "--save", "csv", "--out", tmp_path / "out"]
     assert run(*common, "--model", "siammask_light", *options) == 0
     assert run(*common) == 0
-    first, second = loaded
+    assert run(*common, "--box", BOX) == 0
+    first, second, several = loaded
     assert first == (
         ("siammask_light",),
         {"engine": "torch", "precision": "bf16", "threads": 3, "weights": tmp_path, "device": "cuda"},
     )
     assert second == (
         ("guided",),
-        {"engine": "openvino", "precision": None, "threads": None, "weights": None, "device": "cpu"},
+        {"engine": "openvino", "precision": None, "threads": 7, "weights": None, "device": "cpu"},
     )
+    assert several == (second[0], second[1] | {"threads": None})
 
 
 @pytest.mark.parametrize("kind", ["indexed", "grey", "colour"])
