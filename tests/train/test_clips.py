@@ -187,6 +187,32 @@ def test_colours_are_turned_in_all_frames_alike(pool: Pool) -> None:
         assert made.looks[0].turned is None
 
 
+def test_a_camera_without_faults_sees_all_frames_alike(pool: Pool) -> None:
+    def faults(camera: float) -> list[bool]:
+        made = [made for made, _ in plans(pool, replace(QUIET, camera=camera), 12)]
+        seen = [(look.low, look.motion, look.jpeg, look.gamma) for one in made for look in one.looks]
+        return [any(v is not None for v in look) for look in seen] + [len(set(one.looks)) > 1 for one in made]
+
+    assert not any(faults(0.0))
+    assert any(faults(1.0))
+
+
+def test_a_tracker_without_error_looks_about_the_middle_of_the_box(pool: Pool) -> None:
+    def off(error: float) -> float:
+        """How far at most the target's middle at p is from that of the window of a, in sides of it."""
+        settings = replace(QUIET, error=error, weights=BOXED)
+        far = [0.0]
+        for made, _ in plans(pool, settings, 10):
+            layer = made.layers[0]
+            box = clips.moved(layer.pictures[clips.P].boxes[layer.target or 0], layer.places[clips.P])
+            assert box is not None
+            x, y, side = made.crops[clips.A]
+            far += [abs(box[i] + box[i + 2] / 2 - at - side / 2) / box[i + 2] for i, at in enumerate((x, y))]
+        return max(far)
+
+    assert off(0.0) < 1e-6 < 0.05 < off(0.08)
+
+
 def test_turning_keeps_greys_and_moves_a_third_of_a_turn_to_the_next_channel() -> None:
     np.testing.assert_allclose(clips.turning(1.0, 0.7) @ np.full(3, 90.0), 90.0, rtol=1e-5)
     np.testing.assert_allclose(clips.turning(2 * math.pi / 3, 1.0) @ [200, 50, 10], [10, 200, 50], atol=1e-3)
