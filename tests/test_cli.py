@@ -151,7 +151,9 @@ def test_only_what_is_asked_for_is_saved(pictures: Path, tmp_path: Path, loaded:
 def test_options_reach_the_model(
     pictures: Path, tmp_path: Path, loaded: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "threads_beside", lambda engine, precision: 7)  # not asked for several objects
+    monkeypatch.setattr(
+        engines, "threads_beside", lambda variant, engine, precision: 7
+    )  # not asked for several objects
     options = ["--engine", "torch", "--precision", "bf16", "--threads", 3, "--weights", tmp_path, "--device", "cuda"]
     common = ["track", pictures, "--box", BOX, "--save", "csv", "--out", tmp_path / "out"]
     assert run(*common, "--model", "siammask_light", *options) == 0

@@ -107,7 +107,6 @@ def track(
 ) -> None:
     """Follow one or more objects through a video; write an overlay video, masks and a table."""
     from siammask import run
-    from siammask.engines import threads_beside
     from siammask.errors import InputError
     from siammask.formats import formats
     from siammask.media import open_source
@@ -122,9 +121,8 @@ def track(
         raise typer.BadParameter(str(error), param_hint="'--save'") from error
     frames = open_source(source)
     targets: list[Any] = places if init_mask is None else [_read_mask(init_mask, frames.size)]
-    if len(targets) == 1:
-        threads = threads or threads_beside(engine, precision)
-    tracker = replace(_load(model, weights, engine, precision, threads, device), rotated=rotated)
+    loaded = _load(model, weights, engine, precision, threads, device, beside=len(targets) == 1)
+    tracker = replace(loaded, rotated=rotated)
     total = None if frames.length is None else max(0, frames.length - start)
     with _progress(f"tracking {Path(frames.name).name}", total) as advance:
         summary = run.track(tracker, frames, targets, out, kinds, start=start, each=lambda *_: advance(1))
@@ -149,12 +147,11 @@ def demo(
     """Track two clips that come with the package: a film scene, and a drawn one whose true masks are known."""
     from siammask import demo as clips
     from siammask import run
-    from siammask.engines import threads_beside
     from siammask.evaluate.overlap import region_similarity
     from siammask.formats import FORMATS
 
     _quiet()
-    tracker = _load(model, weights, engine, precision, threads or threads_beside(engine, precision), device)
+    tracker = _load(model, weights, engine, precision, threads, device, beside=True)
     kinds = tuple(FORMATS.values())
     overlaps: list[float] = []
 
@@ -554,12 +551,19 @@ def _load(
     precision: PrecisionName | None,
     threads: int | None,
     device: DeviceName,
+    *,
+    beside: bool = False,
 ) -> Tracker:
+    """The tracker of these options; `beside`: of one target, while frames are read and written beside it."""
     import siammask
-    from siammask.variants import DEFAULT
+    from siammask.engines import threads_beside
+    from siammask.variants import DEFAULT, variant
 
+    name = model or DEFAULT
+    if beside:
+        threads = threads or threads_beside(variant(name), engine, precision)
     return siammask.load(
-        model or DEFAULT,
+        name,
         weights=weights,
         engine=engine,
         precision=precision,

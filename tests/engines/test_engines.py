@@ -54,19 +54,22 @@ def test_onnx_computes_in_f32_and_cuda_in_what_is_asked(monkeypatch):
 @pytest.mark.parametrize(
     ("features", "cores", "asked", "threads"),
     [
-        ({"avx512_bf16", "amx_bf16"}, 2, ("openvino", None), 1),
-        ({"avx512_bf16", "amx_bf16"}, 16, ("openvino", "bf16"), 15),
-        ({"avx512_bf16", "amx_bf16"}, 1, ("openvino", None), None),
-        ({"avx512_bf16", "amx_bf16"}, 2, ("openvino", "f32"), None),
-        ({"avx512_bf16", "amx_bf16"}, 2, ("torch", None), None),
-        ({"avx512_bf16"}, 2, ("openvino", None), None),
-        ({"avx2"}, 2, ("openvino", None), None),
+        ({"avx512_bf16", "amx_bf16"}, 2, ("guided", "openvino", None), 1),
+        ({"avx512_bf16", "amx_bf16"}, 16, ("guided", "openvino", "bf16"), 15),
+        ({"avx512_bf16", "amx_bf16"}, 1, ("guided", "openvino", None), None),
+        ({"avx512_bf16", "amx_bf16"}, 2, ("guided", "openvino", "f32"), None),
+        ({"avx512_bf16", "amx_bf16"}, 2, ("guided", "torch", None), None),
+        ({"avx512_bf16"}, 2, ("guided", "openvino", None), None),
+        ({"avx512_bf16", "amx_bf16"}, 2, ("siammask_light", "openvino", None), 1),
+        ({"avx512_bf16", "amx_bf16"}, 2, ("siammask", "openvino", None), None),
+        ({"avx2"}, 2, ("guided", "openvino", None), None),
     ],
 )
 def test_a_core_is_left_to_the_rest_where_matrix_units_make_up_for_it(monkeypatch, features, cores, asked, threads):
     monkeypatch.setattr(engines, "cpu_features", lambda: frozenset(features))
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    assert engines.threads_beside(*asked) == threads
+    name, *how = asked
+    assert engines.threads_beside(variant(name), *how) == threads
 
 
 def test_onnx_graphs_do_not_ship_and_the_command_is_named():

@@ -75,13 +75,15 @@ def cpu_features() -> frozenset[str]:
     return frozenset(word for key, _, value in lines if key.strip() in ("flags", "Features") for word in value.split())
 
 
-def threads_beside(engine: Runtime = "openvino", precision: Precision | None = None) -> int | None:
+def threads_beside(variant: Variant, engine: Runtime = "openvino", precision: Precision | None = None) -> int | None:
     """Threads of a network that tracks one target while frames are read and written; None: what the runtime takes.
 
-    With matrix units (AMX) a second core gives a network little, and the rest of that work more: all cores but one.
+    With matrix units (AMX) a second core gives a light network little, and the rest of that work more: all cores but
+    one. The ResNet-50 needs the second one (docs/export.md).
     """
     cores = os.cpu_count() or 1
-    matrix = engine == "openvino" and "amx_bf16" in cpu_features() and pick_precision(precision) == "bf16"
+    light = variant.backbone == "light" and engine == "openvino"
+    matrix = light and "amx_bf16" in cpu_features() and pick_precision(precision) == "bf16"
     return cores - 1 if matrix and cores > 1 else None
 
 
