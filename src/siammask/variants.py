@@ -84,6 +84,7 @@ class Shape:
     boxed: bool = False  # it also says the target's box
     context: int = 0  # residuals at stride 16 in the drawing
     products: bool = False  # likeness by products alone: less time on matrix units, .07 GFLOP more in crops of 256
+    ridge: float = 0.0  # of the target's own classifier (`siammask.classifier.fit`); 0: there is none
 
     @property
     def mask(self) -> int:
@@ -172,7 +173,7 @@ _SMALL = Shape(crop=160, blocks=9, residuals=1, lean=True)
 _ROWS = (
     _guided(
         "guided",
-        Shape(),
+        Shape(ridge=0.1),
         "this project; SiamMask with the last mask and a memory of frames as inputs",
         remember_every=1,
         max_size_step=1.05,
@@ -191,7 +192,7 @@ _ROWS = (
     ),
     _guided(
         "guided_fast",
-        Shape(crop=192, context=3, products=True),
+        Shape(crop=192, context=3, products=True, ridge=0.1),
         "this project; nearly the default, in smaller crops",
         score_scale=0.933,
         score_shift=-0.392,

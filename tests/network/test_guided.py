@@ -61,7 +61,7 @@ def said(drawing: Drawing) -> list[Tensor]:
 
 
 def test_the_default_has_the_sizes_it_was_trained_in() -> None:
-    assert VARIANTS["guided"].shape == Shape(256, 11, 64, 32, 96, 2, False)
+    assert VARIANTS["guided"].shape == Shape(256, 11, 64, 32, 96, 2, False, ridge=0.1)
     assert Shape().memory == {"key": (256, 32), "value": (256, 64), "mask": (256,), "kernel": (64, 3, 3)}
 
 

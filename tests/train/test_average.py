@@ -33,16 +33,17 @@ def test_the_mean_of_two(tmp_path: Path) -> None:
 
 
 def test_a_part_that_was_put_in_later(tmp_path: Path) -> None:
-    """Is taken from where it is; what the last has not is another network's."""
+    """Is taken from where it is, whichever file that is."""
     before, after = tmp_path / "before.safetensors", tmp_path / "after.safetensors"
-    save_file({"a": torch.zeros(2)}, before)
+    save_file({"a": torch.zeros(2), "other": torch.ones(1)}, before)
     save_file({"a": torch.ones(2), "new": torch.full((3,), 4.0)}, after)
-    average(tmp_path / "out.safetensors", [before, after])
-    found = load_file(tmp_path / "out.safetensors")
-    assert torch.equal(found["a"], torch.full((2,), 0.5))
-    assert torch.equal(found["new"], torch.full((3,), 4.0))
-    with pytest.raises(WeightsError, match=r"after\.safetensors and .*before\.safetensors are not of the same network"):
-        average(tmp_path / "out.safetensors", [after, before])
+    for files in ([before, after], [after, before]):
+        average(tmp_path / "out.safetensors", files)
+        found = load_file(tmp_path / "out.safetensors")
+        assert set(found) == {"a", "new", "other"}
+        assert torch.equal(found["a"], torch.full((2,), 0.5))
+        assert torch.equal(found["new"], torch.full((3,), 4.0))
+        assert torch.equal(found["other"], torch.ones(1))
 
 
 def test_what_cannot_be_averaged(tmp_path: Path) -> None:
@@ -50,6 +51,9 @@ def test_what_cannot_be_averaged(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3)}, tmp_path / "1.safetensors")
     with pytest.raises(WeightsError, match=r"0\.safetensors and .*1\.safetensors are not of the same network"):
         average(tmp_path / "out.safetensors", [tmp_path / "0.safetensors", tmp_path / "1.safetensors"])
+    save_file({"b": torch.zeros(2)}, tmp_path / "2.safetensors")
+    with pytest.raises(WeightsError, match=r"0\.safetensors and .*2\.safetensors are not of the same network"):
+        average(tmp_path / "out.safetensors", [tmp_path / "0.safetensors", tmp_path / "2.safetensors"])
     with pytest.raises(WeightsError, match=r"none\.safetensors is missing"):
         average(tmp_path / "out.safetensors", [tmp_path / "0.safetensors", tmp_path / "none.safetensors"])
     assert not (tmp_path / "out.safetensors").exists()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from siammask.classifier import fit
 from siammask.engines.base import Graphs, Precision, Search, batched, unbatched
 from siammask.errors import InputError
 from siammask.geometry import Box, Float32, Patch, UInt8
@@ -28,6 +29,7 @@ class Memory(Mapping[str, np.ndarray]):
     drawing: Float32  # (m, m) in [0, 1]
     drawn: bool  # False: it is only a filled box
     made: Mapping[str, np.ndarray] | None = None
+    classifier: Float32 | None = None  # (C + 1,), of a first frame, where the network has one
 
     def __getitem__(self, name: str) -> np.ndarray:
         if self.made is None:
@@ -48,6 +50,13 @@ def make(memories: Sequence[Memory]) -> None:
     inputs["drawn"] = np.array([memory.drawn for memory in memories], np.float32)
     for memory, made in zip(memories, unbatched(memories[0].graphs.run("memorise", inputs)), strict=True):
         memory.made, memory.seen = {name: made[f"memory_{name}"][0] for name in memory}, {}
+
+
+def fitted(memory: Memory) -> Float32:
+    """The classifier (C + 1,) of what is to be remembered of one crop."""
+    side, drawing = memory.shape.kept, memory.drawing
+    cells = drawing.reshape(side, drawing.shape[0] // side, side, -1).mean((1, 3))
+    return fit(memory.seen["feat"][0], cells.ravel(), memory.shape.ridge)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,10 @@ class GuidedEngine:
             raise InputError("A guided model remembers a crop together with a mask; give one, or a filled box.")
         nothing = {name: np.zeros(shape, np.float32) for name, shape in self.variant.shape.memory.items()}
         (seen,) = self.search_many((Search((nothing, nothing), pixels, np.zeros(mask.shape, np.float32)),))
-        return Memory(self.graphs, self.variant.shape, seen.out, mask, drawn)
+        memory = Memory(self.graphs, self.variant.shape, seen.out, mask, drawn)
+        if self.variant.shape.ridge:
+            memory.classifier = fitted(memory)
+        return memory
 
     def search(self, memory: tuple[Memory, ...], pixels: UInt8, guide: Float32 | None) -> GuidedResponse:
         return self.search_many((Search(memory, pixels, guide),))[0]
@@ -123,5 +135,9 @@ class GuidedEngine:
         for i, which in enumerate(("first", "last")):
             for name in shape.memory:
                 inputs[f"{which}_{name}"] = batched([search.memory[i][name] for search in searches])
+        if shape.ridge:  # a memory of a later frame has none, nor has no memory: no opinion
+            none = np.zeros(shape.width + 1, np.float32)
+            given = (getattr(search.memory[0], "classifier", None) for search in searches)
+            inputs["classifier"] = batched([none if one is None else one for one in given])
         out = self.graphs.run("search", inputs)
         return tuple(GuidedResponse(self.graphs, shape, one) for one in unbatched(out))

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from siammask.classifier import fit
 from siammask.network.light import Light, padded
 from siammask.variants import Shape, Variant
 
@@ -130,6 +131,9 @@ class Guided(nn.Module):
         self.to_score = nn.Conv2d(width, 1, 1)
         self.from_correlation = nn.Conv2d(width, 16, 1)
         self.fuse = nn.Conv2d(width * 3 + 16 + 8 + 1, fused, 1)
+        if self.shape.ridge:
+            self.from_classifier = nn.Conv2d(1, fused, 1, bias=False)  # adds nothing at first, as `Context`
+            nn.init.zeros_(self.from_classifier.weight)
         self.mix = nn.Conv2d(fused, width, 3, padding=1)
         if self.shape.context:
             self.context = Context(width, self.shape.context)
@@ -194,8 +198,22 @@ class Guided(nn.Module):
         middle = slice(begin, begin + 3 * step)
         return Memory(_rows(_unit(key)), _rows(value), at.flatten(1), F.avg_pool2d(low[:, :, middle, middle], step))
 
-    def draw(self, features: Features, first: Memory, last: Memory, guide: Tensor) -> Drawing:
-        """The target in the crop of `features`; `guide` (N, 1, 128, 128) is the last mask as this crop sees it."""
+    def fit(self, feat: Tensor, mask: Tensor) -> Tensor:
+        """The targets' own classifiers (N, 65): from `feat` of what is `kept` of a crop and its mask (N, 1, 128, 128).
+
+        Nothing is learnt through them.
+        """
+        at = F.avg_pool2d(mask, 8 if self.shape.lean else 4).flatten(1)
+        features, drawn = (x.detach().float().cpu().numpy() for x in (_rows(feat), at))
+        return torch.from_numpy(fit(features, drawn, self.shape.ridge)).to(mask)
+
+    def draw(
+        self, features: Features, first: Memory, last: Memory, guide: Tensor, classifier: Tensor | None = None
+    ) -> Drawing:
+        """The target in the crop of `features`; `guide` (N, 1, 128, 128) is the last mask as this crop sees it.
+
+        `classifier` (N, 65) is that of the first frame, for networks that have one; None has no opinion.
+        """
         feat, key = features.feat, features.key
         cells, lean = self.shape.cells, self.shape.lean
         at32 = F.avg_pool2d(guide, 4)
@@ -212,7 +230,10 @@ class Guided(nn.Module):
         found = F.relu(self.correlate(_correlate(features.low, first.kernel, _step(self.shape))))
         score = self.to_score(found)
         where = F.relu(self.from_correlation(found))
-        x = F.relu(self._fused(_rows(feat), reads, where, likes, _rows(at32.to(feat))))
+        facts = [*likes, _rows(at32.to(feat))]
+        if self.shape.ridge:
+            facts.append(_judged(_rows(feat), classifier))
+        x = F.relu(self._fused(_rows(feat), reads, where, facts))
         x = F.relu(self.mix(x))
         if self.shape.context:
             x = self.context(x)
@@ -221,17 +242,20 @@ class Guided(nn.Module):
         box = self.to_box(x) if self.shape.boxed else None
         return Drawing(self._mask(x, features, guide), coarse, score, self._overlap(x, coarse, score, likes), box)
 
-    def _fused(self, feat: Tensor, reads: list[Tensor], where: Tensor, likes: list[Tensor], at32: Tensor) -> Tensor:
+    def _fused(self, feat: Tensor, reads: list[Tensor], where: Tensor, facts: list[Tensor]) -> Tensor:
         """The 1 x 1 convolution `fuse` of all that is known; where lean, what lies at stride 16 grows after it.
 
         All but `where` come as rows, and are put together so: no layout is converted.
         """
-        cells = self.shape.cells
+        cells, weight = self.shape.cells, self.fuse.weight
+        if self.shape.ridge:
+            weight = torch.cat((weight, self.from_classifier.weight), 1)
         if not self.shape.lean:
-            return self.fuse(_image(torch.cat((feat, *reads, _rows(_grown(where)), *likes, at32), 2), 2 * cells))
+            together = _image(torch.cat((feat, *reads, _rows(_grown(where)), *facts), 2), 2 * cells)
+            return F.conv2d(together, weight, self.fuse.bias)
         width = self.shape.width
-        before, coarse, after = self.fuse.weight.split((width, 2 * width + 16, 8 + 1), 1)
-        fine = _image(torch.cat((feat, *likes, at32), 2), 2 * cells)
+        before, coarse, after = weight.split((width, 2 * width + 16, weight.shape[1] - 3 * width - 16), 1)
+        fine = _image(torch.cat((feat, *facts), 2), 2 * cells)
         fine = F.conv2d(fine, torch.cat((before, after), 1), self.fuse.bias)
         return fine + _grown(F.conv2d(_image(torch.cat((*reads, _rows(where)), 2), cells), coarse))
 
@@ -332,6 +356,14 @@ def _read(query: Tensor, close: Tensor, value: Tensor, sharp: Tensor) -> Tensor:
     return torch.softmax((sharp * query) @ close.transpose(1, 2), 2) @ value
 
 
+def _judged(feat: Tensor, classifier: Tensor | None) -> Tensor:
+    """What the target's classifier (N, C + 1) says of features (N, Q, C): (N, Q, 1), near 1 where they are its own."""
+    if classifier is None:
+        return torch.zeros_like(feat[..., :1])
+    own = classifier.to(feat)
+    return (feat @ own[:, :-1, None] + own[:, None, -1:]).clamp(-2.0, 2.0)
+
+
 def _likeness(query: Tensor, close: Tensor, far: Tensor, mask: Tensor, products: bool) -> Tensor:
     """Likeness (N, Q, 4) to the object of a memory and to what is not: without the distance, then with it.
 
@@ -416,11 +448,12 @@ class SearchGraph(nn.Module):
         last_value: Tensor,
         last_mask: Tensor,
         last_kernel: Tensor,
+        classifier: Tensor | None = None,  # (N, 65)
     ) -> dict[str, Tensor]:
         features = self.network.features(pixels.permute(0, 3, 1, 2).float())
         first = Memory(first_key, first_value, first_mask, first_kernel)
         last = Memory(last_key, last_value, last_mask, last_kernel)
-        drawing = self.network.draw(features, first, last, guide[:, None])
+        drawing = self.network.draw(features, first, last, guide[:, None], classifier)
         return {
             "mask": torch.sigmoid(drawing.mask[:, 0]),
             "score": torch.sigmoid(drawing.score),
@@ -470,6 +503,8 @@ def graph_specs(network: Guided) -> dict[str, GraphSpec]:
     for which in ("first", "last"):
         for name, shape in s.memory.items():
             example[f"{which}_{name}"] = torch.rand((1, *shape), generator=random)
+    if s.ridge:
+        example["classifier"] = torch.rand((1, s.width + 1), generator=random)
     features = {
         "feat": torch.rand((1, s.kept**2, s.width), generator=random),
         "key": torch.rand((1, s.kept**2, s.key), generator=random),

@@ -20,7 +20,7 @@ from siammask.errors import WeightsError
 def average(out: Path, files: list[Path]) -> None:
     """Write the mean of the tensors of `files`, with the last one's header and their names as `mean_of`.
 
-    The last may have parts that were put into its network later: those are taken from the files that have them. Raises
+    A part that was put into the network later, which some files lack, is the mean of those that have it. Raises
     WeightsError for a missing file, and where one is of another network than the last.
     """
     for file in files:
@@ -29,14 +29,13 @@ def average(out: Path, files: list[Path]) -> None:
     states = [load_file(file) for file in files]
     last = states[-1]
     for file, state in zip(files, states, strict=True):
-        if any(name not in last or tensor.shape != last[name].shape for name, tensor in state.items()):
+        shared = [name for name in state if name in last]
+        if not shared or any(state[name].shape != last[name].shape for name in shared):
             raise WeightsError(f"{file} and {files[-1]} are not of the same network; give checkpoints of one variant.")
     with safe_open(files[-1], "pt") as file:
         header: dict[str, str] = file.metadata() or {}
-    mean = {
-        name: torch.stack([s[name].float() for s in states if name in s]).mean(0).to(tensor.dtype)
-        for name, tensor in last.items()
-    }
+    having = {name: [state[name] for state in states if name in state] for state in states for name in state}
+    mean = {name: torch.stack([x.float() for x in given]).mean(0).to(given[-1].dtype) for name, given in having.items()}
     save_file(mean, out, metadata={**header, "validation": "{}", "mean_of": ", ".join(map(str, files))})
 
 

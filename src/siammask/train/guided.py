@@ -52,11 +52,12 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
     share = torch.where(batch["drifted"], max(share, DRIFTED), share).view(n, 1, 1, 1)
     taught = (torch.rand((n, 1, 1, 1), device=device) < share) & ~boxed.view(n, 1, 1, 1)
     remembered = last = network.memorise(*network.kept(first), given, drawn)
+    classifier = network.fit(network.kept(first)[0], given) if network.shape.ridge else None
     guide = given_as("guide")[:, None] * search.give_last
     total = torch.zeros((), device=device)
     parts: dict[str, float] = {}
     for i, (name, crop) in enumerate(zip("abc", searched, strict=True), 1):
-        drawing = _exact(network.draw(crop, remembered, last, guide))
+        drawing = _exact(network.draw(crop, remembered, last, guide, classifier))
         truth = masks[:, i : i + 1]
         found = losses.guided_losses(drawing, truth, c.loss, boxed)
         total = total + losses.total(found, c.loss)
@@ -74,6 +75,8 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
             given = torch.where(start, used_first, given)
             remembered = network.memorise(*network.kept(first), given, torch.where(start, 1.0, drawn))
             used = torch.where(start, used_first, used)
+            if network.shape.ridge:
+                classifier = network.fit(network.kept(first)[0], given)
             good = torch.ones_like(good)
         # as the tracker does, what scored badly is not remembered
         now = network.memorise(*network.kept(crop), used, torch.ones_like(drawn))
@@ -81,7 +84,7 @@ def guided_step(network: Guided, batch: Batch, c: TrainConfig, step: int) -> Ste
         if search.remember_score > 1:
             last = remembered
         if not search.keep_first:
-            remembered = last
+            remembered, classifier = last, None
         keep = torch.rand((n, 1, 1, 1), device=device) >= c.optim.guide_drop
         guide = carried(used, batch["crops"][:, i], batch["crops"][:, i + 1]) * keep * search.give_last
     return Steps(total, parts)
