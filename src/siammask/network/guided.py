@@ -1,8 +1,9 @@
 """The default network: a siamese mask branch guided by what it last drew.
 
 Two memories - the first frame with its mask, the last good frame with the mask drawn there - are read by every pixel of
-the search crop; a depth-wise correlation with the exemplar says where the target is (as in SiamMask); the last mask
-says where it was. Related: space-time memory (Oh et al., ICCV 2019), D3S (Lukezic et al., CVPR 2020).
+the search crop; a depth-wise correlation with the exemplar says where the target is (as in SiamMask), a classifier
+fitted to the first frame what is its own; the last mask says where it was. Related: space-time memory (Oh et al., ICCV
+2019), D3S (Lukezic et al., CVPR 2020).
 """
 
 from __future__ import annotations
