@@ -33,7 +33,7 @@ RANGES = 24  # searches by which int8 ranges are measured
 
 # Of a guided network: those that cost its masks the least for what they save (docs/export.md). Not the backbone's first
 # blocks and what draws at stride 4, whose errors are seen in the mask, nor what reads or writes a memory.
-_GUIDED_INT8 = r"/(blocks\.([5-9]|10)|fuse|mix|body|at128)/"
+_GUIDED_INT8 = r"/(blocks\.([5-9]|10)|mix|body|at128)/"
 
 
 def export_model(
