@@ -371,7 +371,7 @@ def _likeness(query: Tensor, close: Tensor, far: Tensor, mask: Tensor, products:
     Four `products`, which the trainer needs, or two and four differences.
     """
     if not products and not torch.is_grad_enabled():
-        half = 0.5 * query  # and the maxima doubled: a factor on the masks OpenVINO would compute for each pair of cells
+        half = 0.5 * query  # and the maxima doubled: OpenVINO would apply a factor on the masks to each pair of cells
         on, off = mask[:, None], (1.0 - mask)[:, None]
         cosine, near = half @ far.transpose(1, 2), half @ close.transpose(1, 2)
         return (2.0 * torch.stack([(x - y).amax(2) for x in (cosine, near) for y in (off, on)], 2)).clamp(-2.0, 1.0)
