@@ -34,8 +34,10 @@ def average(out: Path, files: list[Path]) -> None:
             raise WeightsError(f"{file} and {files[-1]} are not of the same network; give checkpoints of one variant.")
     with safe_open(files[-1], "pt") as file:
         header: dict[str, str] = file.metadata() or {}
-    having = {name: [state[name] for state in states if name in state] for state in states for name in state}
-    mean = {name: torch.stack([x.float() for x in given]).mean(0).to(given[-1].dtype) for name, given in having.items()}
+    mean = {}
+    for name in dict.fromkeys(name for state in states for name in state):
+        given = [state[name] for state in states if name in state]
+        mean[name] = torch.stack([x.float() for x in given]).mean(0).to(given[-1].dtype)
     save_file(mean, out, metadata={**header, "validation": "{}", "mean_of": ", ".join(map(str, files))})
 
 
