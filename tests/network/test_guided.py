@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -125,6 +126,20 @@ def test_every_input_counts(network: Guided, features: Features, masks: Tensor) 
             network.draw(features, memory, memory, torch.zeros_like(masks)),
         ):
             assert (drawing.mask - plain).abs().max() > 1e-4
+
+
+def test_the_targets_own_classifier_counts_once_learned(network: Guided, features: Features, masks: Tensor) -> None:
+    if not network.shape.ridge:
+        pytest.skip("this network has none")
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        memory = remember(network, features, masks)
+        classifier = network.fit(network.kept(features)[0], masks)
+        assert classifier.shape == (3, network.shape.width + 1)
+        silent = network.draw(features, memory, memory, masks).mask  # none: no opinion
+        assert (network.draw(features, memory, memory, masks, classifier).mask - silent).abs().max() > 1e-2
+        network.from_classifier.weight.zero_()  # as it begins
+        torch.testing.assert_close(network.draw(features, memory, memory, masks, classifier).mask, silent)
 
 
 def test_nothing_is_remembered_between_calls(network: Guided, features: Features, masks: Tensor) -> None:
