@@ -83,7 +83,6 @@ class Shape:
     lean: bool = False
     boxed: bool = False  # it also says the target's box
     context: int = 0  # residuals at stride 16 in the drawing
-    products: bool = False  # likeness by products alone: less time on matrix units, .07 GFLOP more in crops of 256
     ridge: float = 0.0  # of the target's own classifier (`siammask.classifier.fit`); 0: there is none
 
     @property
@@ -106,7 +105,7 @@ class Shape:
         """Shapes of what is kept of a frame, by name, without the batch."""
         positions = self.cells**2
         return {
-            "key": (positions, self.key),
+            "key": (positions, self.key + 4),  # and where each lies
             "value": (positions, self.width),
             "mask": (positions,),
             "kernel": (self.width, 3, 3),
@@ -175,7 +174,6 @@ _ROWS = (
         "guided",
         Shape(ridge=0.1),
         "this project; SiamMask with the last mask and a memory of frames as inputs",
-        remember_every=1,
         max_size_step=1.05,
         score_scale=0.929,
         score_shift=-0.484,
@@ -192,7 +190,7 @@ _ROWS = (
     ),
     _guided(
         "guided_fast",
-        Shape(crop=192, context=3, products=True, ridge=0.1),
+        Shape(crop=192, context=3, ridge=0.1),
         "this project; nearly the default, in smaller crops",
         score_scale=0.875,
         score_shift=-0.337,

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import openvino as ov
@@ -13,18 +14,18 @@ import pytest
 from openvino import opset13 as opset
 
 import siammask
-from siammask.engines import pick_precision
+from siammask.engines import openvino, pick_precision
 from siammask.engines.openvino import OpenVinoGraphs
 from siammask.errors import WeightsError
 
 WEIGHTS = np.random.default_rng(0).standard_normal((256, 256)).astype(np.float32)
 
 
-def model() -> ov.Model:
-    """y = x W, x (N, 256)."""
+def model(factor: float = 1.0) -> ov.Model:
+    """y = factor x W, x (N, 256)."""
     x = opset.parameter([-1, 256], np.float32, name="x")
     x.output(0).get_tensor().set_names({"x"})
-    y = opset.matmul(x, opset.constant(WEIGHTS), False, False)
+    y = opset.matmul(x, opset.constant(np.float32(factor) * WEIGHTS), False, False)
     y.output(0).get_tensor().set_names({"y"})
     return ov.Model([opset.result(y)], [x])
 
@@ -82,6 +83,46 @@ def test_precision_is_what_is_asked_for(folder, precision):
     compiled = request.get_compiled_model()
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == {"f32": ov.Type.f32, "bf16": ov.Type.bf16}[precision]
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def test_what_is_kept_compiled_is_not_read_again(folder, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    expected = OpenVinoGraphs.read(folder, "f32", 1, cache).run("net", inputs(2))["y"]
+    assert len(list(cache.iterdir())) == 2  # for a batch of one, and of two
+    core = openvino.core()
+    with monkeypatch.context() as patch:
+        only = SimpleNamespace(import_model=core.import_model, get_property=core.get_property)
+        patch.setattr(openvino, "core", lambda: only)
+        np.testing.assert_array_equal(OpenVinoGraphs.read(folder, "f32", 1, cache).run("net", inputs(2))["y"], expected)
+    OpenVinoGraphs.read(folder, "f32", 2, cache)  # compiled for more threads is another thing,
+    ov.save_model(model(2.0), folder / "net.xml", compress_to_fp16=False)  # and so are other weights
+    doubled = OpenVinoGraphs.read(folder, "f32", 1, cache).run("net", inputs(2))["y"]
+    np.testing.assert_allclose(doubled, 2 * expected, rtol=1e-4, atol=1e-4)
+    assert len(list(cache.iterdir())) == 5
+
+
+def test_a_damaged_file_of_the_cache_is_made_anew(folder, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    expected = OpenVinoGraphs.read(folder, "f32", 1, cache).run("net", inputs())["y"]
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole[:-1] + bytes([whole[-1] ^ 1])):
+        kept.write_bytes(damaged)
+        np.testing.assert_array_equal(OpenVinoGraphs.read(folder, "f32", 1, cache).run("net", inputs())["y"], expected)
+        assert openvino._sound(kept) is not None
+
+
+def test_a_cache_without_room_is_done_without(folder, tmp_path):
+    cache = tmp_path / "nowhere"
+    assert OpenVinoGraphs.read(folder, "f32", 1, cache).run("net", inputs())["y"].shape == (1, 256)
+
+
+def test_inputs_of_another_network(folder):
+    graphs = OpenVinoGraphs.read(folder, "f32", threads=1)
+    with pytest.raises(WeightsError, match=r"'net' does not take inputs of the shapes \[\(1, 255\)\].*export it again"):
+        graphs.run("net", {"x": np.zeros((1, 255), np.float32)})
 
 
 def test_folder_without_graphs(tmp_path):

@@ -63,7 +63,7 @@ def said(drawing: Drawing) -> list[Tensor]:
 
 def test_the_default_has_the_sizes_it_was_trained_in() -> None:
     assert VARIANTS["guided"].shape == Shape(256, 11, 64, 32, 96, 2, False, ridge=0.1)
-    assert Shape().memory == {"key": (256, 32), "value": (256, 64), "mask": (256,), "kernel": (64, 3, 3)}
+    assert Shape().memory == {"key": (256, 36), "value": (256, 64), "mask": (256,), "kernel": (64, 3, 3)}
 
 
 def test_the_sister_takes_over_most_of_the_default() -> None:
@@ -241,25 +241,25 @@ def test_reading_a_memory_the_plain_way() -> None:
     torch.manual_seed(0)
     query = F.normalize(torch.randn(2, 9, 4), dim=2)
     place = torch.randn(2, 9, 2)
-    memory = Memory(
-        F.normalize(torch.randn(2, 256, 4), dim=2), torch.randn(2, 256, 5), torch.rand(2, 256), torch.ones(1)
-    )
+    look, mask = F.normalize(torch.randn(2, 256, 4), dim=2), torch.rand(2, 256)
+    there = guided._places(mask, 16)
+    memory = Memory(guided._keys(look, there), torch.randn(2, 256, 5), mask, torch.ones(1))
     sharp, near = torch.tensor(6.0), torch.tensor(0.3)
-    there = guided._places(memory.mask, 16)
-    cosine = query @ memory.key.transpose(1, 2)
+    cosine = query @ look.transpose(1, 2)
     distance = (place[:, :, None] - there[:, None]).square().sum(3)
-    keys = guided._keys(memory, 16, near / sharp)
-    read = guided._read(guided._long(query, place), keys[0], memory.value, sharp)
-    with torch.no_grad():
-        likes = [guided._likeness(guided._long(query, place), *keys, memory.mask, how) for how in (False, True)]
-    likes.append(guided._likeness(guided._long(query, place).requires_grad_(), *keys, memory.mask, False))
+    longer = guided._query(query, place, near / sharp)
+    read = guided._read(longer, memory, sharp)
     plain = torch.softmax(sharp * cosine - near * distance, 2) @ memory.value
     torch.testing.assert_close(read, plain, rtol=1e-3, atol=1e-4)
     off, on = 2 * (1 - memory.mask)[:, None], 2 * memory.mask[:, None]
     close = cosine - near / sharp * distance
-    expected = torch.stack([(c - m).amax(2) for c in (cosine, close) for m in (off, on)], 2).clamp(-2, 1)
-    for like in likes:
-        torch.testing.assert_close(like, expected, rtol=1e-3, atol=1e-4)
+    for exponent, alike in ((cosine, (query, look)), (close, (longer, memory.key))):
+        expected = torch.stack([(exponent - m).amax(2) for m in (off, on)], 2).clamp(-2, 1)
+        with torch.no_grad():
+            torch.testing.assert_close(guided._likeness(*alike, memory.mask), expected, rtol=1e-3, atol=1e-4)
+        learnt = guided._likeness(alike[0].clone().requires_grad_(), alike[1], memory.mask)
+        assert learnt.requires_grad
+        torch.testing.assert_close(learnt, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("bias", [True, False])

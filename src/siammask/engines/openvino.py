@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -72,11 +74,12 @@ class OpenVinoGraphs:
 
     def __init__(
         self,
-        models: Mapping[str, ov.Model],
+        models: Mapping[str, ov.Model | Path],
         precision: Precision,
         threads: int | None = None,
         cache: Path | None = None,
     ) -> None:
+        """`models` are networks, or files that hold them; what is compiled of files is kept in `cache`."""
         self._precision = precision
         self._models = dict(models)
         self._most = 2 * (threads or os.cpu_count() or 1)  # more crops at a time only leave the cache
@@ -87,17 +90,15 @@ class OpenVinoGraphs:
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
-        if cache is not None:
-            self._config["CACHE_DIR"] = str(cache)
-        self._inputs = {graph: [port.get_any_name() for port in model.inputs] for graph, model in self._models.items()}
-        self._outputs = {
-            graph: [port.get_any_name() for port in model.outputs] for graph, model in self._models.items()
-        }
+        self._cache = cache
+        self._keys: dict[str, bytes] = {}
+        self._inputs: dict[str, list[str]] = {}
+        self._outputs: dict[str, list[str]] = {}
         self._requests: dict[tuple[str, Shapes], ov.InferRequest] = {}
-        for graph, model in self._models.items():
-            shapes = [port.get_partial_shape() for port in model.inputs]
-            if all(axis.is_static for shape in shapes for axis in list(shape)[1:]):
-                self._request(graph, tuple((1, *(axis.get_length() for axis in list(shape)[1:])) for shape in shapes))
+        for graph in models:
+            if (compiled := self._compiled(graph, None)) is not None:
+                shapes = tuple(tuple(port.get_shape()) for port in compiled.inputs)
+                self._requests[graph, shapes] = compiled.create_infer_request()
 
     @classmethod
     def read(
@@ -110,18 +111,12 @@ class OpenVinoGraphs:
                 f"No exported graphs (*.xml) in {folder}; export the network there (siammask.network.export), "
                 "or name another weights folder."
             )
-        models: dict[str, ov.Model] = {}
         for file in files:
             if not file.with_suffix(".bin").is_file():
                 raise WeightsError(
                     f"{file.with_suffix('.bin')} is missing beside {file.name}; export the network again."
                 )
-            try:
-                models[file.stem] = core().read_model(file)
-            except RuntimeError as error:
-                first = str(error).strip().splitlines()[-1]
-                raise WeightsError(f"{file} cannot be read ({first}); export the network again.") from error
-        return cls(models, precision, threads, cache)
+        return cls({file.stem: file for file in files}, precision, threads, cache)
 
     @property
     def precision(self) -> Precision:
@@ -154,10 +149,96 @@ class OpenVinoGraphs:
         """The request of a graph compiled for these input shapes."""
         key = (graph, shapes)
         if key not in self._requests:
-            model = self._models[graph].clone()
-            model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
-            self._requests[key] = core().compile_model(model, "CPU", self._config).create_infer_request()
+            compiled = self._compiled(graph, shapes)
+            assert compiled is not None
+            self._requests[key] = compiled.create_infer_request()
         return self._requests[key]
+
+    def _compiled(self, graph: str, shapes: Shapes | None) -> ov.CompiledModel | None:
+        """A graph for these input shapes, or for a batch of 1; None where more than the batch is open."""
+        file = self._kept(graph, shapes)
+        if file is not None and (kept := _sound(file)) is not None:
+            names, _, blob = kept.partition(b"\n")  # compiled ones have names of their own
+            self._inputs[graph], self._outputs[graph] = json.loads(names)
+            return core().import_model(blob, "CPU", self._config)
+        model = self._model(graph)
+        if shapes is None:
+            open_ones = [list(port.get_partial_shape()) for port in model.inputs]
+            if not all(axis.is_static for shape in open_ones for axis in shape[1:]):
+                return None
+            shapes = tuple((1, *(axis.get_length() for axis in shape[1:])) for shape in open_ones)
+        model = model.clone()
+        try:
+            model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+        except RuntimeError as error:
+            raise WeightsError(
+                f"Graph {graph!r} does not take inputs of the shapes {list(shapes)}: it was exported from another "
+                "network, or by another version of it; export it again."
+            ) from error
+        compiled = core().compile_model(model, "CPU", self._config)
+        if file is not None:
+            blob = compiled.export_model()
+            names = json.dumps([self._inputs[graph], self._outputs[graph]]).encode()
+            _keep(file, names + b"\n" + (blob if isinstance(blob, bytes) else blob.getvalue()))
+        return compiled
+
+    def _model(self, graph: str) -> ov.Model:
+        """A graph as it was given; read when it is first asked for, which one that is kept compiled does without."""
+        given = self._models[graph]
+        if isinstance(given, Path):
+            try:
+                given = self._models[graph] = core().read_model(given)
+            except RuntimeError as error:
+                first = str(error).strip().splitlines()[-1]
+                raise WeightsError(f"{given} cannot be read ({first}); export the network again.") from error
+        self._inputs[graph] = [port.get_any_name() for port in given.inputs]
+        self._outputs[graph] = [port.get_any_name() for port in given.outputs]
+        return given
+
+    def _kept(self, graph: str, shapes: Shapes | None) -> Path | None:
+        """Where a graph of a file is kept, compiled for this processor in these shapes by this version of OpenVINO.
+
+        OpenVINO's own cache reads the network and hashes it in memory before it looks: half of a later start.
+        """
+        given = self._models[graph]
+        if self._cache is None or (graph not in self._keys and not isinstance(given, Path)):
+            return None
+        if graph not in self._keys:
+            assert isinstance(given, Path)
+            self._keys[graph] = _digest(given.read_bytes(), given.with_suffix(".bin").read_bytes())
+        processor = [core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        where = repr((ov.get_version(), processor, sorted(self._config.items()), shapes))
+        return self._cache / f"{_digest(self._keys[graph], where.encode()).hex()}.blob"
+
+
+def _digest(*parts: bytes) -> bytes:
+    found = hashlib.blake2b(digest_size=_DIGEST)
+    for part in parts:
+        found.update(part)
+    return found.digest()
+
+
+_DIGEST = 16  # bytes, before the contents of what is kept
+
+
+def _sound(file: Path) -> bytes | None:
+    """What is kept in a file; None where there is none, or it is damaged."""
+    try:
+        contents = file.read_bytes()
+    except OSError:
+        return None
+    kept = contents[_DIGEST:]
+    return kept if contents[:_DIGEST] == _digest(kept) else None
+
+
+def _keep(file: Path, contents: bytes) -> None:
+    """Write a compiled network, whole or not at all: another process may read it meanwhile. No room is no error."""
+    part = file.with_suffix(f".{os.getpid()}.part")
+    try:
+        part.write_bytes(_digest(contents) + contents)
+        part.replace(file)
+    except OSError:
+        part.unlink(missing_ok=True)
 
 
 def powers_of_two(count: int, most: int) -> list[int]:

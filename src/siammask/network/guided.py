@@ -42,7 +42,7 @@ class Features(NamedTuple):
 class Memory(NamedTuple):
     """What is kept of a frame. Positions are the 16 x 16 cells of its crop, flattened."""
 
-    key: Tensor  # (N, 256, 32), unit length
+    key: Tensor  # (N, 256, 32 + 4): unit length, and where each lies (`_keys`)
     value: Tensor  # (N, 256, 64)
     mask: Tensor  # (N, 256)
     kernel: Tensor  # (N, 64, 3, 3), exemplar of the depth-wise correlation
@@ -131,7 +131,7 @@ class Guided(nn.Module):
         self.correlate = nn.Conv2d(width, width, 1)
         self.to_score = nn.Conv2d(width, 1, 1)
         self.from_correlation = nn.Conv2d(width, 16, 1)
-        self.fuse = nn.Conv2d(width * 3 + 16 + 8 + 1, fused, 1)
+        self.fuse = nn.Conv2d(width * 3 + 16 + 4 + 1, fused, 1)
         if self.shape.ridge:
             self.from_classifier = nn.Conv2d(1, fused, 1, bias=False)  # adds nothing at first, as `Context`
             nn.init.zeros_(self.from_classifier.weight)
@@ -197,7 +197,8 @@ class Guided(nn.Module):
         step = _step(self.shape)
         begin = (self.shape.cells - 3 * step) // 2
         middle = slice(begin, begin + 3 * step)
-        return Memory(_rows(_unit(key)), _rows(value), at.flatten(1), F.avg_pool2d(low[:, :, middle, middle], step))
+        keys = _keys(_rows(_unit(key)), _places(at.flatten(1), self.shape.cells))
+        return Memory(keys, _rows(value), at.flatten(1), F.avg_pool2d(low[:, :, middle, middle], step))
 
     def fit(self, feat: Tensor, mask: Tensor) -> Tensor:
         """The targets' own classifiers (N, 65): from `feat` of what is `kept` of a crop and its mask (N, 1, 128, 128).
@@ -218,16 +219,18 @@ class Guided(nn.Module):
         feat, key = features.feat, features.key
         cells, lean = self.shape.cells, self.shape.lean
         at32 = F.avg_pool2d(guide, 4)
-        query = _long(_rows(key), _places(at32.flatten(1), 2 * cells))
-        reader = query
+        look, place = _rows(key), _places(at32.flatten(1), 2 * cells)
+        reader, at = look, place
         if lean:
-            reader = _long(_rows(_unit(F.avg_pool2d(key, 2))), _places(F.avg_pool2d(guide, 8).flatten(1), cells))
+            reader, at = _rows(_unit(F.avg_pool2d(key, 2))), _places(F.avg_pool2d(guide, 8).flatten(1), cells)
         reads, likes = [], []
         for i, memory in enumerate((first, last)):
             sharp = self.temperature[i].exp()
-            close, far = _keys(memory, cells, self.nearness[i].exp() / sharp)
-            reads.append(_read(reader, close, memory.value, sharp))
-            likes.append(_likeness(query, close, far, memory.mask, self.shape.products))
+            ratio = self.nearness[i].exp() / sharp
+            reads.append(_read(_query(reader, at, ratio), memory, sharp))
+            # a target may have gone far since the first frame
+            query, keys = (_query(look, place, ratio), memory.key) if i else (look, memory.key[..., : look.shape[2]])
+            likes.append(_likeness(query, keys, memory.mask))
         found = F.relu(self.correlate(_correlate(features.low, first.kernel, _step(self.shape))))
         score = self.to_score(found)
         where = F.relu(self.from_correlation(found))
@@ -333,28 +336,28 @@ def _grown(x: Tensor) -> Tensor:
 
 
 # A value of a memory is weighed by softmax(sharp * cosine - near * squared distance). Likeness is the highest such
-# exponent over the object's positions and over the background's, as a cosine. All of it is written as inner products of
-# longer vectors, so that no (N, Q, 256) tensor is touched twice.
+# exponent, in units of a cosine, over the object's positions and over the background's; that to the first frame is
+# a cosine alone. All is written as inner products of longer vectors, so that no (N, Q, 256) tensor is touched twice.
 
 
-def _long(query: Tensor, place: Tensor) -> Tensor:
-    """Queries (N, Q, C) at places (N, Q, 2) as vectors (N, Q, C + 4), to be multiplied with those of `_keys`."""
+def _query(look: Tensor, place: Tensor, ratio: Tensor) -> Tensor:
+    """Vectors (N, Q, C + 4) of looks (N, Q, C) at places (N, Q, 2).
+
+    Their products with those of `_keys` are cosine - ratio * squared distance.
+    """
     place = torch.cat((place, place.square().sum(2, keepdim=True), torch.ones_like(place[..., :1])), 2)
-    return torch.cat((query, place.to(query)), 2)
+    return torch.cat((look, (ratio * place).to(look)), 2)
 
 
-def _keys(memory: Memory, side: int, ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """Vectors (N, M, C + 4) that times those of `_long` are cosine - ratio * squared distance, and the cosine alone."""
-    there = _places(memory.mask, side)
-    one = torch.ones_like(there[..., :1])
-    distance = torch.cat((2.0 * ratio * there, -ratio * one, -ratio * there.square().sum(2, keepdim=True)), 2)
-    distance = distance.to(memory.key)
-    return torch.cat((memory.key, distance), 2), torch.cat((memory.key, torch.zeros_like(distance)), 2)
+def _keys(look: Tensor, place: Tensor) -> Tensor:
+    """Vectors (N, M, C + 4) of what is remembered; see `_query`."""
+    distance = (2.0 * place, -torch.ones_like(place[..., :1]), -place.square().sum(2, keepdim=True))
+    return torch.cat((look, torch.cat(distance, 2).to(look)), 2)
 
 
-def _read(query: Tensor, close: Tensor, value: Tensor, sharp: Tensor) -> Tensor:
+def _read(query: Tensor, memory: Memory, sharp: Tensor) -> Tensor:
     """Values (N, Q, 64) as the queries see them."""
-    return torch.softmax((sharp * query) @ close.transpose(1, 2), 2) @ value
+    return torch.softmax((sharp * query) @ memory.key.transpose(1, 2), 2) @ memory.value
 
 
 def _judged(feat: Tensor, classifier: Tensor | None) -> Tensor:
@@ -365,24 +368,19 @@ def _judged(feat: Tensor, classifier: Tensor | None) -> Tensor:
     return (feat @ own[:, :-1, None] + own[:, None, -1:]).clamp(-2.0, 2.0)
 
 
-def _likeness(query: Tensor, close: Tensor, far: Tensor, mask: Tensor, products: bool) -> Tensor:
-    """Likeness (N, Q, 4) to the object of a memory and to what is not: without the distance, then with it.
+def _likeness(query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+    """Likeness (N, Q, 2) of queries (N, Q, C) to the object of a memory, keys (N, M, C), and to what is not.
 
-    Four `products`, which the trainer needs, or two and four differences.
+    Differences of one product, or where there is a graph to learn through the maxima of two.
     """
-    if not products and not torch.is_grad_enabled():
-        half = 0.5 * query  # and the maxima doubled: OpenVINO would apply a factor on the masks to each pair of cells
-        on, off = mask[:, None], (1.0 - mask)[:, None]
-        cosine, near = half @ far.transpose(1, 2), half @ close.transpose(1, 2)
-        return (2.0 * torch.stack([(x - y).amax(2) for x in (cosine, near) for y in (off, on)], 2)).clamp(-2.0, 1.0)
-    off = F.pad(2.0 * (1.0 - mask)[..., None], (far.shape[2] - 1, 0)).to(far)
-    on = F.pad(2.0 * mask[..., None], (far.shape[2] - 1, 0)).to(far)
-    kinds = (far - off, far - on, close - off, close - on)
+    others = 1.0 - mask, mask
     if torch.is_grad_enabled():
-        likes = torch.stack([_highest(query, keys) for keys in kinds], 2)
-    else:
-        likes = (query @ torch.cat(kinds, 1).transpose(1, 2)).unflatten(2, (4, mask.shape[1])).amax(3)
-    return likes.clamp(-2.0, 1.0)
+        longer = torch.cat((query, torch.ones_like(query[..., :1])), 2)
+        kinds = [torch.cat((keys, -2.0 * other[..., None].to(keys)), 2) for other in others]
+        return torch.stack([_highest(longer, kind) for kind in kinds], 2).clamp(-2.0, 1.0)
+    # half of all, and the maxima doubled: OpenVINO would apply a factor on the masks to each pair of cells
+    like = 0.5 * query @ keys.transpose(1, 2)
+    return (2.0 * torch.stack([(like - other[:, None]).amax(2) for other in others], 2)).clamp(-2.0, 1.0)
 
 
 def _highest(query: Tensor, keys: Tensor) -> Tensor:

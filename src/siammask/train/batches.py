@@ -101,12 +101,16 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
             full = len(waiting[i]) >= DEPTH * self.batch
             fresh = -(-self.batch // self.echo) if full else self.batch
             drawn = [clip(rng, self.pool, chooser, self.settings) for _ in range(fresh)]
+            done = time.perf_counter()
             seen = [Seen(one, inputs) for one, inputs in zip(drawn, _inputs(graphs[i], drawn), strict=True)]
+            frozen = time.perf_counter() - done
             again = [waiting[i].pop(int(rng.integers(len(waiting[i])))) for _ in range(self.batch - fresh)]
             waiting[i] += seen * (self.echo - 1)
             del waiting[i][: max(0, len(waiting[i]) - (DEPTH + 1) * self.batch)]
             batch = collate([self._sample(rng, one) for one in seen + again])
             batch["seconds"] = torch.tensor(time.perf_counter() - began)
+            if graphs[i] is not None:
+                batch["frozen"] = torch.tensor(frozen)  # of these, what the network's first blocks took
             yield batch
 
     @staticmethod

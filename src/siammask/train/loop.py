@@ -110,6 +110,8 @@ def _run(
             began = time.perf_counter()
             batch = next(batches)
             waited = time.perf_counter() - began
+            if not c.data.workers and "frozen" in batch:  # in this process, and part of the network's work
+                waited -= float(batch["frozen"])
             rate = set_rate(optimizer, step, c)
             network.train()
             with torch.autocast(device.type, torch.bfloat16, enabled=half):
