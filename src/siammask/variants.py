@@ -82,7 +82,6 @@ class Shape:
     residuals: int = 2
     lean: bool = False
     boxed: bool = False  # it also says the target's box
-    context: int = 0  # residuals at stride 16 in the drawing
     ridge: float = 0.0  # of the target's own classifier (`siammask.classifier.fit`); 0: there is none
 
     @property
@@ -174,9 +173,10 @@ _ROWS = (
         "guided",
         Shape(ridge=0.1),
         "this project; SiamMask with the last mask and a memory of frames as inputs",
+        window_factor=1.25,
         max_size_step=1.05,
-        score_scale=0.929,
-        score_shift=-0.484,
+        score_scale=1.052,
+        score_shift=-0.72,
     ),
     _guided(
         "guided_small",
@@ -190,10 +190,10 @@ _ROWS = (
     ),
     _guided(
         "guided_fast",
-        Shape(crop=192, context=3, ridge=0.1),
+        Shape(crop=192, ridge=0.1),
         "this project; nearly the default, in smaller crops",
-        score_scale=0.875,
-        score_shift=-0.337,
+        score_scale=0.828,
+        score_shift=-0.308,
     ),
     _guided(
         "guided_lean",

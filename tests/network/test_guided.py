@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 
@@ -291,20 +290,6 @@ def test_specs_describe_the_graphs(network: Guided) -> None:
             outputs = spec.module(**spec.example)
         assert set(spec.outputs) <= set(outputs), name
         assert all(t.shape[0] == 1 for t in spec.example.values())
-
-
-def test_a_view_from_afar_adds_nothing_at_first(network: Guided, features: Features, masks: Tensor) -> None:
-    """So it can be put into a network that is trained already; then it has its say."""
-    if network.shape.context:
-        pytest.skip("this row has one already")
-    more = Guided(network.backbone, replace(network.shape, context=2)).eval()
-    more.load_state_dict(more.state_dict() | network.state_dict())
-    with torch.no_grad():
-        memory = remember(network, features, masks)
-        before, after = (net.draw(features, memory, memory, masks) for net in (network, more))
-        torch.testing.assert_close(said(before), said(after))
-        more.context.back.bias.fill_(0.5)
-        assert not torch.equal(more.draw(features, memory, memory, masks).mask, before.mask)
 
 
 def test_the_same_parameters_in_another_size() -> None:

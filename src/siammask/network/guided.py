@@ -74,24 +74,6 @@ class Residual(nn.Module):
         return x + self.b(F.relu(self.a(F.relu(x))))
 
 
-class Context(nn.Module):
-    """What the drawing sees from afar: residuals at stride 16, added to what it knows at stride 8.
-
-    It adds nothing at first, so that it can be put into a network that is trained already.
-    """
-
-    def __init__(self, width: int, residuals: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(*(Residual(width) for _ in range(residuals)))
-        self.back = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.back.weight)
-        nn.init.zeros_(self.back.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, s, s) -> the same."""
-        return x + _grown(self.back(F.relu(self.body(F.avg_pool2d(x, 2)))))
-
-
 class Edges(nn.Module):
     """The target's box as four expectations: where its left, top, right and bottom edges lie (Yan et al., STARK, 2021).
 
@@ -133,11 +115,9 @@ class Guided(nn.Module):
         self.from_correlation = nn.Conv2d(width, 16, 1)
         self.fuse = nn.Conv2d(width * 3 + 16 + 4 + 1, fused, 1)
         if self.shape.ridge:
-            self.from_classifier = nn.Conv2d(1, fused, 1, bias=False)  # adds nothing at first, as `Context`
+            self.from_classifier = nn.Conv2d(1, fused, 1, bias=False)  # adds nothing at first
             nn.init.zeros_(self.from_classifier.weight)
         self.mix = nn.Conv2d(fused, width, 3, padding=1)
-        if self.shape.context:
-            self.context = Context(width, self.shape.context)
         self.body = nn.Sequential(*(Residual(width, lean) for _ in range(self.shape.residuals)))
         self.to_coarse = nn.Conv2d(width, 1, 1)
         if lean:
@@ -239,8 +219,6 @@ class Guided(nn.Module):
             facts.append(_judged(_rows(feat), classifier))
         x = F.relu(self._fused(_rows(feat), reads, where, facts))
         x = F.relu(self.mix(x))
-        if self.shape.context:
-            x = self.context(x)
         x = F.relu(self.body(x))
         coarse = self.to_coarse(x)
         box = self.to_box(x) if self.shape.boxed else None

@@ -784,9 +784,11 @@ def _bent(matrix: Affine, seed: int, frame: int) -> tuple[Float32, Float32]:
 
 
 def _tint(image: UInt8, colour: tuple[float, ...]) -> UInt8:
-    levels = np.arange(256, dtype=np.float32)
-    table = np.stack([np.clip((levels - 128) * g + 128 + colour[3], 0, 255) for g in colour[:3]], 1)
-    return cv2.LUT(image, table.astype(np.uint8)[None])
+    """Gains b, g, r about the middle grey, and an offset; a matrix, because a table takes OpenCV five times as long."""
+    *gains, offset = colour
+    turn = np.diag([*gains, 0.0])[:3]
+    turn[:, 3] = [128 - 128 * gain + offset for gain in gains]
+    return cv2.transform(image, turn.astype(np.float32))
 
 
 def _blend(below: UInt8, above: UInt8, alpha: UInt8) -> UInt8:

@@ -37,7 +37,7 @@ _CHROMA = (
 def tint(pictures: Tensor, colour: Tensor) -> Tensor:
     """Each picture with its gains b, g, r about the middle grey and its offset, (N, 4)."""
     gain, offset = colour[:, :3, None, None], colour[:, 3:, None, None]
-    return ((pictures - 128) * gain + 128 + offset).clamp(0, 255).floor()
+    return (pictures * gain + (128 - 128 * gain + offset)).round().clamp(0, 255)
 
 
 def finish(pictures: Tensor, looks: Sequence[Look]) -> Tensor:
