@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -43,6 +44,8 @@ if _alone:
     ov.__getattr__ = _converter
 
 Shapes = tuple[tuple[int, ...], ...]
+
+_DIGEST = 16  # bytes, before the contents of what is kept compiled
 
 
 def core() -> ov.Core:
@@ -160,7 +163,8 @@ class OpenVinoGraphs:
         if file is not None and (kept := _sound(file)) is not None:
             names, _, blob = kept.partition(b"\n")  # compiled ones have names of their own
             self._inputs[graph], self._outputs[graph] = json.loads(names)
-            return core().import_model(blob, "CPU", self._config)
+            with contextlib.suppress(RuntimeError):  # whole, but not to OpenVINO's liking: compiled anew
+                return core().import_model(blob, "CPU", self._config)
         model = self._model(graph)
         if shapes is None:
             open_ones = [list(port.get_partial_shape()) for port in model.inputs]
@@ -198,7 +202,7 @@ class OpenVinoGraphs:
     def _kept(self, graph: str, shapes: Shapes | None) -> Path | None:
         """Where a graph of a file is kept, compiled for this processor in these shapes by this version of OpenVINO.
 
-        OpenVINO's own cache reads the network and hashes it in memory before it looks: half of a later start.
+        OpenVINO's own cache reads the network and hashes it before it looks: nearly half of what opening a model takes.
         """
         given = self._models[graph]
         if self._cache is None or (graph not in self._keys and not isinstance(given, Path)):
@@ -216,9 +220,6 @@ def _digest(*parts: bytes) -> bytes:
     for part in parts:
         found.update(part)
     return found.digest()
-
-
-_DIGEST = 16  # bytes, before the contents of what is kept
 
 
 def _sound(file: Path) -> bytes | None:
