@@ -94,7 +94,11 @@ class OpenVinoGraphs:
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
         self._cache = cache
-        self._keys: dict[str, bytes] = {}
+        self._keys = {
+            graph: _digest(file.read_bytes(), file.with_suffix(".bin").read_bytes())
+            for graph, file in models.items()
+            if cache is not None and isinstance(file, Path)
+        }
         self._inputs: dict[str, list[str]] = {}
         self._outputs: dict[str, list[str]] = {}
         self._requests: dict[tuple[str, Shapes], ov.InferRequest] = {}
@@ -204,12 +208,8 @@ class OpenVinoGraphs:
 
         OpenVINO's own cache reads the network and hashes it before it looks: nearly half of what opening a model takes.
         """
-        given = self._models[graph]
-        if self._cache is None or (graph not in self._keys and not isinstance(given, Path)):
+        if self._cache is None or graph not in self._keys:
             return None
-        if graph not in self._keys:
-            assert isinstance(given, Path)
-            self._keys[graph] = _digest(given.read_bytes(), given.with_suffix(".bin").read_bytes())
         processor = [core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
         where = repr((ov.get_version(), processor, sorted(self._config.items()), shapes))
         return self._cache / f"{_digest(self._keys[graph], where.encode()).hex()}.blob"

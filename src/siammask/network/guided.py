@@ -200,17 +200,18 @@ class Guided(nn.Module):
         cells, lean = self.shape.cells, self.shape.lean
         at32 = F.avg_pool2d(guide, 4)
         look, place = _rows(key), _places(at32.flatten(1), 2 * cells)
-        reader, at = look, place
         if lean:
-            reader, at = _rows(_unit(F.avg_pool2d(key, 2))), _places(F.avg_pool2d(guide, 8).flatten(1), cells)
+            coarse_look = _rows(_unit(F.avg_pool2d(key, 2)))
+            coarse_place = _places(F.avg_pool2d(guide, 8).flatten(1), cells)
         reads, likes = [], []
         for i, memory in enumerate((first, last)):
             sharp = self.temperature[i].exp()
             ratio = self.nearness[i].exp() / sharp
-            reads.append(_read(_query(reader, at, ratio), memory, sharp))
+            query = _query(look, place, ratio)
+            reads.append(_read(_query(coarse_look, coarse_place, ratio) if lean else query, memory, sharp))
             # a target may have gone far since the first frame
-            query, keys = (_query(look, place, ratio), memory.key) if i else (look, memory.key[..., : look.shape[2]])
-            likes.append(_likeness(query, keys, memory.mask))
+            alike = (query, memory.key) if i else (look, memory.key[..., : look.shape[2]])
+            likes.append(_likeness(*alike, memory.mask))
         found = F.relu(self.correlate(_correlate(features.low, first.kernel, _step(self.shape))))
         score = self.to_score(found)
         where = F.relu(self.from_correlation(found))
