@@ -6,7 +6,7 @@ be followed from end to end on drawn frames.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import cv2
@@ -131,9 +131,10 @@ class FakeEngine:
         self.calls.append(("search", memory, guide))
         return FakeResponse(_alike(pixels, memory[0].colour), memory[0], self.variant, self.confidence)
 
-    def search_many(self, searches: Sequence[Search]) -> tuple[FakeResponse, ...]:
-        self.calls.append(("search_many", len(searches)))
-        return in_turn(self, searches)  # type: ignore[return-value]
+    def search_many(self, searches: Iterable[Search]) -> Iterator[FakeResponse]:
+        together = list(searches)
+        self.calls.append(("search_many", len(together)))
+        return in_turn(self, together)  # type: ignore[return-value]
 
 
 def _alike(pixels: UInt8, colour: tuple[float, ...]) -> Float32:

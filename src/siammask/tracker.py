@@ -221,22 +221,38 @@ class Tracker:
 
 
 def _served(engine: Engine, asking: Sequence[Asking[T]]) -> list[T]:
-    """What each comes to; whatever several of them ask for at the same time is searched in one call."""
+    """What each comes to.
+
+    Searches of several go to the engine together, which may take them one by one: then the crop of one is read, or the
+    response to another made use of, while the engine works on the rest.
+    """
     ends: dict[int, T] = {}
-    answers: dict[int, tuple[Response, ...]] = {}
     waiting = list(range(len(asking)))
+    groups: Iterable[tuple[Search, ...]] = map(next, asking)
     while waiting:
-        asked: dict[int, tuple[Search, ...]] = {}
-        for i in waiting:
+        if len(waiting) == 1:
+            groups = tuple(groups)
+        sizes: list[int] = []
+        searches = _noted(groups, sizes)
+        alone = isinstance(groups, tuple) and len(groups[0]) == 1
+        responses = in_turn(engine, searches) if alone else engine.search_many(searches)
+        still, more = [], []
+        for position, i in enumerate(waiting):
+            first = next(responses)  # so the searches of this one are taken by now
             try:
-                asked[i] = asking[i].send(answers[i]) if i in answers else next(asking[i])
+                more.append(asking[i].send((first, *islice(responses, sizes[position] - 1))))
+                still.append(i)
             except StopIteration as end:
                 ends[i] = end.value
-        searches = [search for group in asked.values() for search in group]
-        responses = iter(engine.search_many(searches) if len(searches) > 1 else in_turn(engine, searches))
-        answers = {i: tuple(islice(responses, len(group))) for i, group in asked.items()}
-        waiting = list(asked)
+        waiting, groups = still, more
     return [ends[i] for i in range(len(asking))]
+
+
+def _noted(groups: Iterable[tuple[Search, ...]], sizes: list[int]) -> Iterator[Search]:
+    """The searches of all groups one by one; the size of each group that was begun is noted."""
+    for group in groups:
+        sizes.append(len(group))
+        yield from group
 
 
 def _target(target: Box | np.ndarray, size: tuple[int, int]) -> tuple[Box, Patch | None]:

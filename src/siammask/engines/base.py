@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -73,13 +73,13 @@ class Engine(Protocol):
         `guide` is the last mask as this crop sees it, (m, m) in [0, 1]; None for networks that are not guided.
         """
 
-    def search_many(self, searches: Sequence[Search]) -> tuple[Response, ...]:
-        """The response to each search, in their order; one batched call where the runtime can, else `in_turn`."""
+    def search_many(self, searches: Iterable[Search]) -> Iterator[Response]:
+        """The response to each search, in their order; see `Graphs.run_each`, or else `in_turn`."""
 
 
-def in_turn(engine: Engine, searches: Sequence[Search]) -> tuple[Response, ...]:
+def in_turn(engine: Engine, searches: Iterable[Search]) -> Iterator[Response]:
     """`Engine.search_many` for engines that take one search at a time."""
-    return tuple(engine.search(search.memory, search.pixels, search.guide) for search in searches)
+    return (engine.search(search.memory, search.pixels, search.guide) for search in searches)
 
 
 class Graphs(Protocol):
@@ -97,6 +97,22 @@ class Graphs(Protocol):
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name. float32 and uint8 arrays, batch first; the arrays returned are the caller's to keep."""
+
+    def run_each(self, graph: str, items: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        """Outputs for each of several inputs, all with a batch of 1, in their order: side by side, or in one batch.
+
+        Side by side an input is taken when there is room for it, so that it can be made, and outputs be made use of,
+        while the runtime works on others.
+        """
+
+
+def in_one_batch(
+    graphs: Graphs, graph: str, items: Iterable[Mapping[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """`Graphs.run_each` for runtimes that a batch serves better."""
+    given = list(items)
+    if given:
+        yield from unbatched(graphs.run(graph, {name: batched([item[name][0] for item in given]) for name in given[0]}))
 
 
 def batched(arrays: Sequence[np.ndarray]) -> np.ndarray:

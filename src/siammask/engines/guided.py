@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from siammask.classifier import fit
-from siammask.engines.base import Graphs, Precision, Search, batched, unbatched
+from siammask.engines.base import Graphs, Precision, Search
 from siammask.errors import InputError
 from siammask.geometry import Box, Float32, Patch, UInt8
 from siammask.variants import Shape, Variant
@@ -18,10 +18,7 @@ _FEATURES = ("feat", "key", "low")  # of a search, what a memory is made of
 
 @dataclass(slots=True, eq=False)
 class Memory(Mapping[str, np.ndarray]):
-    """What is remembered of one crop, by name; made when it is first looked at.
-
-    So what several targets remember of a frame is made in one call: at the next search for them all.
-    """
+    """What is remembered of one crop, by name; made when it is first looked at."""
 
     graphs: Graphs
     shape: Shape
@@ -32,24 +29,19 @@ class Memory(Mapping[str, np.ndarray]):
     classifier: Float32 | None = None  # (C + 1,), of a first frame, where the network has one
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if self.made is None:
-            make([self])
-        return self.made[name]  # type: ignore[index]  # it is made by now
+        if self.made is None:  # what it is made of is let go
+            inputs = {name: self.seen[name] for name in _FEATURES}
+            inputs["mask"] = np.asarray(self.drawing, np.float32)[None]
+            inputs["drawn"] = np.array([self.drawn], np.float32)
+            made = self.graphs.run("memorise", inputs)
+            self.made, self.seen = {name: made[f"memory_{name}"][0] for name in self}, {}
+        return self.made[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shape.memory)
 
     def __len__(self) -> int:
         return len(self.shape.memory)
-
-
-def make(memories: Sequence[Memory]) -> None:
-    """Make memories of one engine's searches, all in one call; what they are made of is let go."""
-    inputs = {name: batched([memory.seen[name][0] for memory in memories]) for name in _FEATURES}
-    inputs["mask"] = batched([np.asarray(memory.drawing, np.float32) for memory in memories])
-    inputs["drawn"] = np.array([memory.drawn for memory in memories], np.float32)
-    for memory, made in zip(memories, unbatched(memories[0].graphs.run("memorise", inputs)), strict=True):
-        memory.made, memory.seen = {name: made[f"memory_{name}"][0] for name in memory}, {}
 
 
 def fitted(memory: Memory) -> Float32:
@@ -114,30 +106,30 @@ class GuidedEngine:
         if mask is None:
             raise InputError("A guided model remembers a crop together with a mask; give one, or a filled box.")
         nothing = {name: np.zeros(shape, np.float32) for name, shape in self.variant.shape.memory.items()}
-        (seen,) = self.search_many((Search((nothing, nothing), pixels, np.zeros(mask.shape, np.float32)),))
+        seen = self.search((nothing, nothing), pixels, np.zeros(mask.shape, np.float32))
         memory = Memory(self.graphs, self.variant.shape, seen.out, mask, drawn)
         if self.variant.shape.ridge:
             memory.classifier = fitted(memory)
         return memory
 
-    def search(self, memory: tuple[Memory, ...], pixels: UInt8, guide: Float32 | None) -> GuidedResponse:
-        return self.search_many((Search(memory, pixels, guide),))[0]
+    def search(
+        self, memory: tuple[Mapping[str, np.ndarray], ...], pixels: UInt8, guide: Float32 | None
+    ) -> GuidedResponse:
+        inputs = self._inputs(Search(memory, pixels, guide))
+        return GuidedResponse(self.graphs, self.variant.shape, self.graphs.run("search", inputs))
 
-    def search_many(self, searches: Sequence[Search]) -> tuple[GuidedResponse, ...]:
-        guides = [search.guide for search in searches if search.guide is not None]
-        if len(guides) < len(searches):
+    def search_many(self, searches: Iterable[Search]) -> Iterator[GuidedResponse]:
+        found = self.graphs.run_each("search", map(self._inputs, searches))
+        return (GuidedResponse(self.graphs, self.variant.shape, out) for out in found)
+
+    def _inputs(self, search: Search) -> dict[str, np.ndarray]:
+        if search.guide is None:
             raise InputError("A guided model searches with the last mask; give an empty one where there is none.")
         shape = self.variant.shape
-        memories = {id(memory): memory for search in searches for memory in search.memory}.values()
-        if waiting := [memory for memory in memories if isinstance(memory, Memory) and memory.made is None]:
-            make(waiting)
-        inputs = {"pixels": batched([search.pixels for search in searches]), "guide": batched(guides)}
-        for i, which in enumerate(("first", "last")):
-            for name in shape.memory:
-                inputs[f"{which}_{name}"] = batched([search.memory[i][name] for search in searches])
+        inputs: dict[str, np.ndarray] = {"pixels": search.pixels[None], "guide": search.guide[None]}
+        for which, memory in zip(("first", "last"), search.memory, strict=True):
+            inputs |= {f"{which}_{name}": memory[name][None] for name in shape.memory}
         if shape.ridge:  # a memory of a later frame has none, nor has no memory: no opinion
-            none = np.zeros(shape.width + 1, np.float32)
-            given = (getattr(search.memory[0], "classifier", None) for search in searches)
-            inputs["classifier"] = batched([none if one is None else one for one in given])
-        out = self.graphs.run("search", inputs)
-        return tuple(GuidedResponse(self.graphs, shape, one) for one in unbatched(out))
+            known = getattr(search.memory[0], "classifier", None)
+            inputs["classifier"] = np.zeros((1, shape.width + 1), np.float32) if known is None else known[None]
+        return inputs

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from siammask.engines.base import Device, Precision
+from siammask.engines.base import Device, Precision, in_one_batch
 from siammask.errors import InputError, MissingExtra, WeightsError
 
 try:
@@ -64,6 +64,10 @@ class OnnxGraphs:
         # a correlation has a number of groups for each picture, and in ONNX that is written into the file
         each = [session.run(names, {name: array[i : i + 1] for name, array in given.items()}) for i in range(count)]
         return {name: np.concatenate(arrays) for name, arrays in zip(names, zip(*each, strict=True), strict=True)}
+
+    def run_each(self, graph: str, items: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        """In one batch."""
+        return in_one_batch(self, graph, items)
 
 
 def _session(name: str, model: Path | bytes, options: Any, device: Device) -> Any:

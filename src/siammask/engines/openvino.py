@@ -9,7 +9,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +19,51 @@ import numpy as np
 from siammask.engines.base import Precision
 from siammask.errors import MissingExtra, WeightsError
 
-# OpenVINO imports its model converter with itself where it finds one, and that a telemetry client: more than half of
-# what the import takes. Running a network needs neither; who asks for the converter gets it then.
+# OpenVINO imports its model converter with itself where it finds one: more than half of what the import takes. Running
+# a network does not need it; who asks for the converter gets it then. And it brings a client that reports each
+# conversion, from a process forked off another thread: a matrix product on this one may then wait for ever for threads
+# that the fork has ended. Nothing is reported from here.
 _CONVERTER = "openvino.tools.ovc"
+_REPORTS = "openvino_telemetry"
+
+
+@contextlib.contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """While it lasts there is no module of this name to import."""
+    had = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say so
+    try:
+        yield
+    finally:
+        if had is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = had
+
+
 _alone = "openvino" not in sys.modules
 try:
-    if _alone:
-        sys.modules[_CONVERTER] = None  # type: ignore[assignment]  # Python's way to say that a module is not there
-    import openvino as ov
+    with _hidden(_CONVERTER) if _alone else contextlib.nullcontext():
+        import openvino as ov
 except ImportError:
     raise MissingExtra("Engine 'openvino'", "openvino") from None
-finally:
-    if _alone:
-        del sys.modules[_CONVERTER]
 
 
 def _converter(name: str) -> Any:
     """`openvino.convert_model`, when it is first asked for."""
     if name != "convert_model":
         raise AttributeError(f"module 'openvino' has no attribute {name!r}")
-    return importlib.import_module(_CONVERTER).convert_model
+    with _hidden(_REPORTS):
+        return importlib.import_module(_CONVERTER).convert_model
 
 
 if _alone:
     ov.__getattr__ = _converter
 
 Shapes = tuple[tuple[int, ...], ...]
+Running = tuple[ov.InferRequest, list[np.ndarray]]  # with its inputs: the runtime works on these very arrays
 
+_STREAMS = 4  # inputs that are run side by side at most: on more cores each has several
 _DIGEST = 16  # bytes, before the contents of what is kept compiled
 
 
@@ -67,10 +86,11 @@ def _core(process: int) -> ov.Core:
 class OpenVinoGraphs:
     """The graphs of one network on the CPU; see `siammask.engines.base.Graphs`.
 
-    Each graph is compiled for the very shapes it is run with (batch 1 at once, others when first met), because static
-    shapes run faster and because the correlation, whose number of groups is batch x channels, exists only so. So that
-    targets can come and go without compiling anew, a batch is run in parts whose sizes are powers of two.
-    One infer request serves a compiled graph, so an object of this class belongs to one thread at a time.
+    Each graph is compiled for the very shapes it is run with, with a batch of 1, because static shapes run faster and
+    because the correlation, whose number of groups is batch x channels, exists only so. Several inputs are run side by
+    side, each on its share of the threads: a layer that is split over two threads takes more than half of its time on
+    one, batch or not. So targets come and go without compiling anew.
+    Infer requests are shared, so an object of this class belongs to one thread at a time.
     """
 
     name = "openvino"
@@ -85,7 +105,6 @@ class OpenVinoGraphs:
         """`models` are networks, or files that hold them; what is compiled of files is kept in `cache`."""
         self._precision = precision
         self._models = dict(models)
-        self._most = 2 * (threads or os.cpu_count() or 1)  # more crops at a time only leave the cache
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": precision,  # never the runtime's default, which is bf16 where the CPU has it
             "PERFORMANCE_HINT": "LATENCY",
@@ -93,19 +112,21 @@ class OpenVinoGraphs:
         }
         if threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = threads
+        self._streams = min(threads or os.cpu_count() or 1, _STREAMS)  # of several inputs
         self._cache = cache
         self._keys = {
             graph: _digest(file.read_bytes(), file.with_suffix(".bin").read_bytes())
             for graph, file in models.items()
             if cache is not None and isinstance(file, Path)
         }
+        self._beside = False  # inputs are being run side by side
         self._inputs: dict[str, list[str]] = {}
         self._outputs: dict[str, list[str]] = {}
-        self._requests: dict[tuple[str, Shapes], ov.InferRequest] = {}
+        self._requests: dict[tuple[str, Shapes, int], list[ov.InferRequest]] = {}
         for graph in models:
             if (compiled := self._compiled(graph, None)) is not None:
                 shapes = tuple(tuple(port.get_shape()) for port in compiled.inputs)
-                self._requests[graph, shapes] = compiled.create_infer_request()
+                self._requests[graph, shapes, 1] = [compiled.create_infer_request()]
 
     @classmethod
     def read(
@@ -131,44 +152,76 @@ class OpenVinoGraphs:
 
     def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs of one graph by name; the arrays are copies."""
+        ordered = self._ordered(graph, inputs)
+        if (count := len(ordered[0])) == 1:
+            streams = self._streams if self._beside else 1  # not on all threads where they are busy
+            return self._outcome(graph, self._begin(self._request(graph, ordered, streams, 0), ordered))
+        each = ({name: array[i : i + 1] for name, array in inputs.items()} for i in range(count))
+        found = list(self.run_each(graph, each))
+        return {name: np.concatenate([one[name] for one in found]) for name in self._outputs[graph]}
+
+    def run_each(self, graph: str, items: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        """Side by side; one waits for each that is run."""
+        running: deque[Running] = deque()
+        self._beside = True
+        try:
+            for number, item in enumerate(items):
+                ordered = self._ordered(graph, item)
+                request = self._request(graph, ordered, self._streams, 1 + number % (2 * self._streams))
+                if len(running) == 2 * self._streams:
+                    yield self._oldest(graph, running)
+                request.wait()  # it may still work for another call, which nobody waited for
+                running.append((self._begin(request, ordered), ordered))
+            while running:
+                yield self._oldest(graph, running)
+        finally:  # also where an item could not be made, or nobody waits any more
+            self._beside = False
+            for request, _ in running:
+                request.wait()
+
+    def _oldest(self, graph: str, running: deque[Running]) -> dict[str, np.ndarray]:
+        out = self._outcome(graph, running[0][0])
+        running.popleft()  # not before it is done: with it go its arrays
+        return out
+
+    def _ordered(self, graph: str, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         if graph not in self._models:
             raise WeightsError(f"These weights have no graph {graph!r}, only {', '.join(self._models)}; export again.")
-        ordered = [np.ascontiguousarray(inputs[name]) for name in self._inputs[graph]]
-        count = len(ordered[0])
-        if count == 1:
-            return self._infer(graph, ordered)
-        parts, first = [], 0
-        for size in powers_of_two(count, self._most):
-            parts.append(self._infer(graph, [array[first : first + size] for array in ordered]))
-            first += size
-        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs[graph]}
+        return [np.ascontiguousarray(inputs[name]) for name in self._inputs[graph]]
 
-    def _infer(self, graph: str, ordered: list[np.ndarray]) -> dict[str, np.ndarray]:
-        request = self._request(graph, tuple(array.shape for array in ordered))
+    def _begin(self, request: ov.InferRequest, ordered: list[np.ndarray]) -> ov.InferRequest:
         for index, array in enumerate(ordered):  # `infer(ordered)` does the same, half a millisecond slower
-            shared = array if array.flags.writeable else array.copy()  # the runtime shares no read-only memory
-            request.set_input_tensor(index, ov.Tensor(shared, shared_memory=True))
+            if not array.flags.writeable:  # the runtime shares no read-only memory
+                array = ordered[index] = array.copy()
+            request.set_input_tensor(index, ov.Tensor(array, shared_memory=True))
         request.start_async()
+        return request
+
+    def _outcome(self, graph: str, request: ov.InferRequest) -> dict[str, np.ndarray]:
         request.wait()
         return {name: np.array(request.get_output_tensor(i).data) for i, name in enumerate(self._outputs[graph])}
 
-    def _request(self, graph: str, shapes: Shapes) -> ov.InferRequest:
-        """The request of a graph compiled for these input shapes."""
-        key = (graph, shapes)
+    def _request(self, graph: str, ordered: list[np.ndarray], streams: int, number: int) -> ov.InferRequest:
+        """One of the requests for a graph compiled for inputs of these shapes, so many of them side by side."""
+        key = (graph, tuple(array.shape for array in ordered), streams)
         if key not in self._requests:
-            compiled = self._compiled(graph, shapes)
+            compiled = self._compiled(graph, key[1], streams)
             assert compiled is not None
-            self._requests[key] = compiled.create_infer_request()
-        return self._requests[key]
+            self._requests[key] = [compiled.create_infer_request()]
+        requests = self._requests[key]
+        while number >= len(requests):
+            requests.append(requests[0].get_compiled_model().create_infer_request())
+        return requests[number]
 
-    def _compiled(self, graph: str, shapes: Shapes | None) -> ov.CompiledModel | None:
+    def _compiled(self, graph: str, shapes: Shapes | None, streams: int = 1) -> ov.CompiledModel | None:
         """A graph for these input shapes, or for a batch of 1; None where more than the batch is open."""
-        file = self._kept(graph, shapes)
+        config = self._config | {"NUM_STREAMS": streams}
+        file = self._kept(graph, shapes, config)
         if file is not None and (kept := _sound(file)) is not None:
             names, _, blob = kept.partition(b"\n")  # compiled ones have names of their own
             self._inputs[graph], self._outputs[graph] = json.loads(names)
             with contextlib.suppress(RuntimeError):  # whole, but not to OpenVINO's liking: compiled anew
-                return core().import_model(blob, "CPU", self._config)
+                return core().import_model(blob, "CPU", config)
         model = self._model(graph)
         if shapes is None:
             open_ones = [list(port.get_partial_shape()) for port in model.inputs]
@@ -183,7 +236,7 @@ class OpenVinoGraphs:
                 f"Graph {graph!r} does not take inputs of the shapes {list(shapes)}: it was exported from another "
                 "network, or by another version of it; export it again."
             ) from error
-        compiled = core().compile_model(model, "CPU", self._config)
+        compiled = core().compile_model(model, "CPU", config)
         if file is not None:
             blob = compiled.export_model()
             names = json.dumps([self._inputs[graph], self._outputs[graph]]).encode()
@@ -203,7 +256,7 @@ class OpenVinoGraphs:
         self._outputs[graph] = [port.get_any_name() for port in given.outputs]
         return given
 
-    def _kept(self, graph: str, shapes: Shapes | None) -> Path | None:
+    def _kept(self, graph: str, shapes: Shapes | None, config: dict[str, Any]) -> Path | None:
         """Where a graph of a file is kept, compiled for this processor in these shapes by this version of OpenVINO.
 
         OpenVINO's own cache reads the network and hashes it before it looks: nearly half of what opening a model takes.
@@ -211,7 +264,7 @@ class OpenVinoGraphs:
         if self._cache is None or graph not in self._keys:
             return None
         processor = [core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
-        where = repr((ov.get_version(), processor, sorted(self._config.items()), shapes))
+        where = repr((ov.get_version(), processor, sorted(config.items()), shapes))
         return self._cache / f"{_digest(self._keys[graph], where.encode()).hex()}.blob"
 
 
@@ -240,15 +293,3 @@ def _keep(file: Path, contents: bytes) -> None:
         part.replace(file)
     except OSError:
         part.unlink(missing_ok=True)
-
-
-def powers_of_two(count: int, most: int) -> list[int]:
-    """Powers of two up to `most` that sum to `count`, the largest first.
-
-    >>> powers_of_two(13, 4)
-    [4, 4, 4, 1]
-    """
-    sizes: list[int] = []
-    while (left := count - sum(sizes)) > 0:
-        sizes.append(1 << (min(left, most).bit_length() - 1))
-    return sizes

@@ -6,13 +6,13 @@ for the mask of one cell "vector" (correlation -> mask) or "refine" (correlation
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from siammask.engines.base import Embedding, Graphs, Precision, Search, batched, unbatched
+from siammask.engines.base import Embedding, Graphs, Precision, Search
 from siammask.errors import InputError
 from siammask.geometry import Box, Float32, Patch, UInt8
 from siammask.variants import Variant
@@ -44,15 +44,15 @@ class SiameseEngine:
 
     def search(self, memory: tuple[Embedding, ...], pixels: UInt8, guide: Float32 | None = None) -> SiameseResponse:
         """What a search crop says of the first remembered exemplar; this family uses no other memory and no guide."""
-        return self.search_many((Search(memory, pixels, guide),))[0]
+        return SiameseResponse(self.graphs, self.variant, self.graphs.run("search", self._inputs(memory, pixels)))
 
-    def search_many(self, searches: Sequence[Search]) -> tuple[SiameseResponse, ...]:
-        for search in searches:
-            _check(search.pixels, self.variant.search.search_size, "Search")
-        kernels = [search.memory[0] for search in searches]
-        inputs = {name: batched([kernel[name][0] for kernel in kernels]) for name in kernels[0]}
-        seen = self.graphs.run("search", inputs | {"pixels": batched([search.pixels for search in searches])})
-        return tuple(SiameseResponse(self.graphs, self.variant, one) for one in unbatched(seen))
+    def search_many(self, searches: Iterable[Search]) -> Iterator[SiameseResponse]:
+        inputs = (self._inputs(search.memory, search.pixels) for search in searches)
+        return (SiameseResponse(self.graphs, self.variant, seen) for seen in self.graphs.run_each("search", inputs))
+
+    def _inputs(self, memory: tuple[Embedding, ...], pixels: UInt8) -> dict[str, np.ndarray]:
+        _check(pixels, self.variant.search.search_size, "Search")
+        return {**memory[0], "pixels": pixels[None]}
 
 
 @dataclass(frozen=True, eq=False)

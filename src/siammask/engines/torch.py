@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from siammask.engines.base import Precision
+from siammask.engines.base import Precision, in_one_batch
 from siammask.errors import InputError, MissingExtra, WeightsError
 
 try:
@@ -71,6 +71,10 @@ class TorchGraphs:
         ):
             outputs = self._graphs[graph](**{name: tensor.to(self._device) for name, tensor in tensors.items()})
         return {name: np.array(tensor.float().cpu().numpy()) for name, tensor in outputs.items()}
+
+    def run_each(self, graph: str, items: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        """In one batch."""
+        return in_one_batch(self, graph, items)
 
 
 class Script(nn.Module):
