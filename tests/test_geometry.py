@@ -174,8 +174,11 @@ def test_what_is_above_a_threshold_is_all_in_that_part(seed: int, threshold: flo
     patch = Patch(smooth(32, seed) * smooth(32, seed + 1), place, alignment)  # type: ignore[arg-type]
     whole, part = patch.paste(200, 150) > threshold, patch.above(threshold)
     pasted = np.zeros_like(whole) if part is None else part.paste(200, 150) > threshold
-    # equal but for values at the threshold itself (OpenCV 4 rounds map places to 1/32 of a cell)
-    assert (whole != pasted).sum() <= (2 if cv2.getVersionMajor() >= 5 else 2 + 0.02 * whole.sum())
+    # equal but at the outline: drawn large, both are met to an eighth of a pixel, each from a cell of its own, and OpenCV 4
+    # rounds map places to 1/32 of a cell
+    outline = cv2.morphologyEx(whole.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(bool)
+    assert not (whole != pasted)[~outline].any()
+    assert (whole != pasted).sum() <= 2 + 0.25 * outline.sum()
     if part is not None:
         assert part.values.size <= patch.values.size
 

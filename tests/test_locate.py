@@ -102,14 +102,6 @@ def test_a_second_look_is_wider_and_moves_over_the_frame_while_the_target_is_los
     assert [c.place for n in range(2, 12) for c in several.wider(state_of(unsure=n), weak)] == places[:30]
 
 
-def test_guided_crop_moves_on_with_the_target_where_the_settings_ask() -> None:
-    still, gain = GuidedLocator(GUIDED), GuidedLocator(replace(GUIDED, velocity_gain=0.5))
-    moving = state_of(velocity=(20.0, -8.0))
-    assert still.crops(moving) == still.crops(state_of())
-    assert gain.crops(moving)[0].x - still.crops(moving)[0].x == 10
-    assert gain.crops(moving)[0].y - still.crops(moving)[0].y == -4
-
-
 def test_guided_find_takes_the_best_cell_and_the_networks_own_estimate() -> None:
     score = np.zeros((1, 16, 16), np.float32)
     score[0, 3, 12] = 0.7

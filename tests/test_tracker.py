@@ -16,7 +16,7 @@ from siammask import regions
 from siammask.anchors import AnchorGrid
 from siammask.errors import InputError
 from siammask.geometry import Box, Patch, UInt8, context_side, mean_colour
-from siammask.tracker import Tracker, TrackerState
+from siammask.tracker import Tracker, TrackerState, moved_on
 from siammask.variants import PRESETS, VARIANTS, variant
 
 START = Box.from_xywh(40, 60, 40, 30)
@@ -318,11 +318,12 @@ def test_a_target_that_hides_is_said_to_be_gone_and_found_again(name: str) -> No
     state, _ = tracker.start(scene((START, RED)), START)
     for k in range(1, 4):
         state, _ = tracker.step(state, scene((walk(k), RED)))
-    held = state
+    held, gain = state, tracker.locator.settings.velocity_gain
     for k in range(1, 6):
         state, result = tracker.step(state, scene())
         assert not result.visible
-        assert result.box == held.box
+        dx, dy = (gain * v for v in held.velocity)  # where it was looked for first; there it waits
+        assert result.box == replace(held.box, cx=held.box.cx + dx, cy=held.box.cy + dy)
         assert not result.mask.any()
         assert state.unsure == k
         assert state.last is held.last
@@ -331,6 +332,28 @@ def test_a_target_that_hides_is_said_to_be_gone_and_found_again(name: str) -> No
     assert result.visible
     assert state.unsure == 0
     assert result.box.iou(walk(4)) > 0.9
+
+
+def test_box_and_last_mask_move_on_with_the_target_where_the_settings_ask() -> None:
+    """The look and the mask it is guided by are where the target is expected; one that is lost stays, on the frame."""
+    tracker = tracker_of("guided", velocity_gain=0.5)
+    state, _ = tracker.start(scene((START, RED)), START)
+    state = replace(state, velocity=(20.0, -8.0))
+    ahead = moved_on(state, 0.5)
+    assert (ahead.box.cx - START.cx, ahead.box.cy - START.cy, ahead.box.w, ahead.box.h) == (10, -4, START.w, START.h)
+    assert state.patch is not None
+    assert ahead.patch is not None
+    assert ahead.patch.place.xywh == pytest.approx(np.add(state.patch.place.xywh, (10, -4, 0, 0)))
+    assert ahead.patch.values is state.patch.values
+    assert moved_on(state, 0.0) is state
+    assert moved_on(replace(state, unsure=1), 0.5).box == START
+    assert moved_on(replace(state, velocity=(-1e4, 1e4)), 0.5).box.cx == 0
+    tracker.step(state, scene((START, RED)))
+    guide = [call for call in calls(tracker) if call[0] == "search"][-1][2]
+    assert isinstance(guide, np.ndarray)
+    there = Box.from_mask(guide > 0.5)
+    assert there is not None
+    assert (there.cx, there.cy) == pytest.approx((64, 64), abs=1.5)  # in the middle of the crop, as if it had not moved
 
 
 def test_velocity_is_learned_over_frames() -> None:

@@ -198,6 +198,13 @@ class Patch:
         """The same patch (on the frame), placed in crop pixels: the way back of `on_frame`."""
         return Patch(self.values, crop.to_crop(self.place), self.alignment)
 
+    def carried(self, old: Box, new: Box) -> Patch:
+        """The patch as it lies when what filled the box `old` fills `new`: moved, and grown alike in both directions."""
+        grow = math.sqrt(new.area / old.area)
+        place = self.place
+        x, y = new.cx + grow * (place.cx - old.cx), new.cy + grow * (place.cy - old.cy)
+        return Patch(self.values, Box(x, y, grow * place.w, grow * place.h), self.alignment)
+
     def above(self, threshold: float) -> Patch | None:
         """The part of the patch outside of which no sample can exceed `threshold`; None where nothing does."""
         drawn = Box.from_mask(self.values > threshold)

@@ -79,12 +79,12 @@ class GuidedLocator:
 
     def exemplar(self, box: Box) -> Crop:
         """Cut by the same rule as a search crop, so the network sees both at one scale."""
-        return self._crop(box, (0.0, 0.0), 1.0)
+        return self._crop(box, 1.0)
 
     def crops(self, state: TrackerState) -> tuple[Crop, ...]:
-        """One crop about the last box, moved on by its velocity; wider with speed, and while the target is not seen."""
+        """One crop about the box; wider with speed, and while the target is not seen."""
         widen = widening(state.unsure, self.settings) * hurry(state.velocity, state.box, self.settings)
-        return (self._crop(state.box, state.velocity, widen),)
+        return (self._crop(state.box, widen),)
 
     def find(self, state: TrackerState, crops: tuple[Crop, ...], responses: tuple[Response, ...]) -> Found:
         """The cell of the highest score; the box stays the last one until the mask is drawn."""
@@ -109,18 +109,17 @@ class GuidedLocator:
         s = self.settings
         if found.score >= s.second_score and not (s.second_score and found.cut):
             return ()
-        here = self._crop(state.box, (0.0, 0.0), s.second_factor)
+        here = self._crop(state.box, s.second_factor)
         if state.unsure < s.patience:
             return (here,)
         places = places_by_distance(state.box, state.size, 0.5 * here.side)
         begin = (state.unsure - s.patience) * s.places
         chosen = (places[i % len(places)] for i in range(begin, begin + min(s.places, len(places))))
-        return tuple(self._crop(replace(state.box, cx=cx, cy=cy), (0.0, 0.0), s.second_factor) for cx, cy in chosen)
+        return tuple(self._crop(replace(state.box, cx=cx, cy=cy), s.second_factor) for cx, cy in chosen)
 
-    def _crop(self, box: Box, velocity: tuple[float, float], widen: float) -> Crop:
+    def _crop(self, box: Box, widen: float) -> Crop:
         s = self.settings
-        x, y = box.cx + s.velocity_gain * velocity[0], box.cy + s.velocity_gain * velocity[1]
-        return Crop.around(x, y, s.window_factor * context_side(box, s.context) * widen, s.search_size)
+        return Crop.around(box.cx, box.cy, s.window_factor * context_side(box, s.context) * widen, s.search_size)
 
 
 def widening(unsure: int, s: SearchSettings) -> float:

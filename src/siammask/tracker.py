@@ -170,6 +170,7 @@ class Tracker:
     def _look(self, state: TrackerState, frame: UInt8) -> Asking[_Look]:
         """Search `frame` from `state`; where that is not good enough, wider, and then closely where that found it."""
         locator = self.locator
+        state = moved_on(state, locator.settings.velocity_gain)
         first = yield from self._search(state, frame, locator.crops(state))
         needed = 0.0 if state.unsure < locator.settings.patience else locator.settings.found_score
         beaten = first.found.score * (_CUT_OFF if first.found.cut else 1.0)
@@ -177,7 +178,9 @@ class Tracker:
             second = yield from self._search(state, frame, (crop,))
             if not second.found.visible or second.found.score <= beaten:
                 continue
-            there = replace(state, box=second.found.shown or second.found.box, unsure=0, velocity=(0.0, 0.0))
+            box = second.found.shown or second.found.box
+            guide = state.patch and state.patch.carried(state.box, box)
+            there = replace(state, box=box, patch=guide, unsure=0, velocity=(0.0, 0.0))
             third = yield from self._search(there, frame, locator.crops(there))
             best = max((third, second), key=lambda look: (look.found.visible and not look.found.cut, look.found.score))
             if best.found.score > needed:
@@ -291,6 +294,19 @@ def calibrated(score: float, settings: SearchSettings) -> float:
         return score
     logit = math.log(score / (1.0 - score))
     return 1.0 / (1.0 + math.exp(-settings.score_scale * logit - settings.score_shift))
+
+
+def moved_on(state: TrackerState, frames: float) -> TrackerState:
+    """The state with its box and last mask where they are after so many frames of its motion; lost ones stay.
+
+    The box's centre stays on the frame.
+    """
+    if not frames or state.unsure:
+        return state
+    (cx, cy), (width, height) = (state.box.cx, state.box.cy), state.size
+    dx, dy = (frames * v for v in state.velocity)
+    box = replace(state.box, cx=min(max(cx + dx, 0.0), float(width)), cy=min(max(cy + dy, 0.0), float(height)))
+    return replace(state, box=box, patch=state.patch and state.patch.carried(state.box, box))
 
 
 def _velocity(state: TrackerState, found: Found, share: float) -> tuple[float, float]:

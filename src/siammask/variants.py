@@ -62,7 +62,7 @@ class SearchSettings:
     patience: int = 3  # frames after which a lost target is looked for elsewhere on the frame ...
     places: int = 1  # ... in so many such regions a frame ...
     found_score: float = 0.6  # ... and the score it needs there
-    velocity_gain: float = 0.0  # the search region moves on by this many frames of the target's motion
+    velocity_gain: float = 0.0  # the search region and the last mask move on by this many frames of the target's motion
     velocity_smooth: float = 0.5  # share of the newest displacement in the velocity
 
 
@@ -174,6 +174,7 @@ _ROWS = (
         Shape(ridge=0.1),
         "this project; SiamMask with the last mask and a memory of frames as inputs",
         window_factor=1.25,
+        velocity_gain=0.5,
         max_size_step=1.05,
         score_scale=1.052,
         score_shift=-0.72,

@@ -51,13 +51,31 @@ def harder(sequences: tuple[Sequence, ...], folder: Path) -> tuple[Sequence, ...
     """Those of `sequences`, after making what is missing; MediaError for a file that cannot be read or written."""
     made = []
     for number, sequence in enumerate(sequences):
-        name = f"{sequence.frames[0].absolute().parents[2].name}-{sequence.name}".replace("/", "-")
+        name = named(sequence)
         other = sequences[(number + 1) % len(sequences)]  # whose picture the poles wear
         for kind in kinds_of(sequence):
             place = folder / kind / name
             if (place / "boxes.txt").exists() or _make(sequence, kind, name, other, place):
                 made += [replace(s, name=f"{kind}/{name}") for s in find_sequences(place)]
     return tuple(made)
+
+
+def named(sequence: Sequence) -> str:
+    """Its source and its name, as one word."""
+    return f"{sequence.frames[0].absolute().parents[2].name}-{sequence.name}".replace("/", "-")
+
+
+def thinned(made: tuple[Sequence, ...], folder: Path) -> tuple[Sequence, ...]:
+    """Every third frame of harder ones that are not so already and long enough; as `harder`, in FOLDER/fast/<kind>."""
+    found = []
+    for sequence in made:
+        kind, _, name = sequence.name.partition("/")
+        if kind != "fast" and "fast" in kinds_of(sequence):
+            place = folder / "fast" / kind / name
+            if not (place / "boxes.txt").exists():
+                _make(sequence, "fast", name, sequence, place)
+            found += [replace(s, name=f"fast/{kind}/{name}") for s in find_sequences(place)]
+    return tuple(found)
 
 
 def kinds_of(sequence: Sequence) -> tuple[str, ...]:
