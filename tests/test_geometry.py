@@ -53,6 +53,16 @@ def test_patch_placed_on_the_frame_and_back(box: Box, crop: Crop) -> None:
     assert patch.on_frame(crop).in_crop(crop).place.xywh == pytest.approx(box.xywh, abs=1e-6)
 
 
+def test_a_patch_is_carried_with_its_box() -> None:
+    """What lay in the old box's middle lies in the new one's; both sides grow as the area's root does."""
+    patch = Patch(smooth(8, 0), Box(50, 40, 64, 64))
+    moved = patch.carried(Box(50, 40, 20, 10), Box(90, 20, 20, 10))
+    assert (moved.place, moved.values is patch.values) == (Box(90, 20, 64, 64), True)
+    grown = patch.carried(Box(60, 40, 20, 10), Box(60, 40, 40, 20))
+    assert grown.place == Box(40, 40, 128, 128)
+    assert grown.carried(Box(60, 40, 40, 20), Box(60, 40, 20, 10)).place == patch.place
+
+
 @given(boxes)
 def test_box_knows_its_corner_and_overlaps_itself(box: Box) -> None:
     assert Box.from_xywh(*box.xywh).iou(box) == pytest.approx(1)
@@ -174,7 +184,7 @@ def test_what_is_above_a_threshold_is_all_in_that_part(seed: int, threshold: flo
     patch = Patch(smooth(32, seed) * smooth(32, seed + 1), place, alignment)  # type: ignore[arg-type]
     whole, part = patch.paste(200, 150) > threshold, patch.above(threshold)
     pasted = np.zeros_like(whole) if part is None else part.paste(200, 150) > threshold
-    # equal but at the outline: drawn large, both are met to an eighth of a pixel, each from a cell of its own, and OpenCV 4
+    # equal but at the outline: drawn large, each is met to an eighth of a pixel from a cell of its own, and OpenCV 4
     # rounds map places to 1/32 of a cell
     outline = cv2.morphologyEx(whole.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)).astype(bool)
     assert not (whole != pasted)[~outline].any()

@@ -199,7 +199,7 @@ class Patch:
         return Patch(self.values, crop.to_crop(self.place), self.alignment)
 
     def carried(self, old: Box, new: Box) -> Patch:
-        """The patch as it lies when what filled the box `old` fills `new`: moved, and grown alike in both directions."""
+        """The patch when what filled the box `old` fills `new`: moved, and grown alike in both directions."""
         grow = math.sqrt(new.area / old.area)
         place = self.place
         x, y = new.cx + grow * (place.cx - old.cx), new.cy + grow * (place.cy - old.cy)

@@ -86,6 +86,24 @@ def test_a_part_is_that_share_of_the_box_on_every_frame(
         assert piece.sum() > 0.2 * mask.sum()
 
 
+def test_harder_ones_are_thinned_where_they_are_long_enough(
+    made: tuple[Path, tuple[Sequence, ...], tuple[Sequence, ...]],
+) -> None:
+    """Every third frame of each with masks but those that are thinned already; made once."""
+    folder, _, hard = made
+    thin = {s.name: s for s in harder.thinned(hard, folder)}
+    source = {f"fast/{s.name}": s for s in hard if not s.name.startswith("fast") and len(s) - s.first >= 24}
+    assert thin.keys() == source.keys() != set()
+    for name, one in thin.items():
+        whole = source[name]
+        assert len(one) == -(-(len(whole) - whole.first) // 3)
+        np.testing.assert_array_equal(one.boxes[1], whole.boxes[whole.first + 3])
+        np.testing.assert_array_equal(one.read_mask(1), whole.read_mask(whole.first + 3))
+    before = {file: file.stat().st_mtime_ns for file in (folder / "fast").rglob("boxes.txt")}
+    harder.thinned(hard, folder)
+    assert {file: file.stat().st_mtime_ns for file in (folder / "fast").rglob("boxes.txt")} == before
+
+
 def test_no_part_that_is_thin_or_not_there() -> None:
     _, masks = video(3, 5, (18, 8))  # 20 px high or less
     assert harder.part(masks, (0, 0, 1, 0.42)) is None

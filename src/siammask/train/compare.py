@@ -1,12 +1,12 @@
 """Compare weights and settings by the same sequences, with the error of the difference.
 
-python -m siammask.train.compare configs/guided_settings.toml configs/guided_firm.toml FOLDER FOLDER:window_factor=1.2 ...
+python -m siammask.train.compare configs/guided_settings.toml configs/guided_firm.toml FOLDER FOLDER:window_factor=1.2
 
-FOLDER holds the weights of the configs' variant; settings after a colon, joined by +, are those of `siammask.train.tune`.
-The sequences are those that validate the configs, harder versions of them, and of the harder ones again every third
-frame. Differences are to the first of what is compared; their errors take sequences of one video for one thing.
---keep=FILE.json keeps what was measured and takes it from there; --precision=f32 (bf16 where nothing is said) says how
-the network runs; --processes=2.
+FOLDER holds weights of the first config's variant; settings after a colon are those of `siammask.train.tune`. The
+sequences are those that validate the configs, harder versions of them, and of the harder ones again every third frame.
+Differences are to the first of what is compared; their errors take sequences of one video for one thing. "Held out" are
+the videos that validate the last config. --keep=FILE.json keeps what was measured and takes it from there;
+--precision=f32 (bf16 where nothing is said) says how the network runs; --processes=2.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def main(arguments: list[str]) -> None:
     candidates = [word for word in words if not word.endswith(".toml")]
     if not configs or not candidates:
         raise InputError("Give at least one config (*.toml) and one folder with weights.")
+    if not (count := options.get("processes", "1")).isdigit() or count == "0":
+        raise InputError(f"'--processes={count}' is no number of processes; give at least 1.")
     keep = Path(options["keep"]) if "keep" in options else None
     done: dict[str, Figures] = json.loads(keep.read_text()) if keep is not None and keep.exists() else {}
     sequences = listed(configs)
