@@ -233,11 +233,9 @@ def _served(engine: Engine, asking: Sequence[Asking[T]]) -> list[T]:
     waiting = list(range(len(asking)))
     groups: Iterable[tuple[Search, ...]] = map(next, asking)
     while waiting:
-        if len(waiting) == 1:
-            groups = tuple(groups)
         sizes: list[int] = []
+        alone = len(waiting) == 1 and len((groups := tuple(groups))[0]) == 1
         searches = _noted(groups, sizes)
-        alone = isinstance(groups, tuple) and len(groups[0]) == 1
         responses = in_turn(engine, searches) if alone else engine.search_many(searches)
         still, more = [], []
         for position, i in enumerate(waiting):

@@ -16,7 +16,7 @@ import multiprocessing
 import sys
 from collections import defaultdict
 from collections.abc import Sequence as Several
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -24,16 +24,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from siammask.engines import EngineOptions, open_engine
+from siammask.engines import open_engine
 from siammask.errors import InputError
 from siammask.evaluate.report import evaluate_sequences
 from siammask.evaluate.sequences import Sequence
 from siammask.tracker import Tracker
-from siammask.train import config
+from siammask.train import config, tune
 from siammask.train.config import TrainConfig
 from siammask.train.harder import harder, named, thinned
 from siammask.train.loop import validation_sequences
-from siammask.train.tune import parse
 from siammask.variants import variant
 
 Figures = dict[str, tuple[float | None, float]]  # by sequence: J (None without true masks) and success AUC
@@ -59,16 +58,14 @@ def main(arguments: list[str]) -> None:
         raise InputError("Give at least one config (*.toml) and one folder with weights.")
     if not (count := options.get("processes", "1")).isdigit() or count == "0":
         raise InputError(f"'--processes={count}' is no number of processes; give at least 1.")
+    precision = options.get("precision", "bf16")
     keep = Path(options["keep"]) if "keep" in options else None
     done: dict[str, Figures] = json.loads(keep.read_text()) if keep is not None and keep.exists() else {}
     sequences = listed(configs)
     console = Console()
     for text in candidates:
         if text not in done:
-            name = configs[0].variant
-            done[text] = measured(
-                name, text, sequences, options.get("precision", "bf16"), int(options.get("processes", 1))
-            )
+            done[text] = measured(configs[0].variant, text, sequences, precision, int(count))
             if keep is not None:
                 keep.write_text(json.dumps(done))
     console.print(table(done, candidates, held_out(configs)))
@@ -104,9 +101,9 @@ def measured(name: str, candidate: str, sequences: dict[str, Sequence], precisio
 
 def _tracked(name: str, candidate: str, sequences: dict[str, Sequence], precision: str) -> Figures:
     folder, _, settings = candidate.partition(":")
-    (change,) = parse(settings) if settings else [{}]
+    (change,) = tune.parse(settings) if settings else [{}]
     row = variant(name)
-    engine = open_engine(row, replace(EngineOptions(threads=1), precision=precision), Path(folder))
+    engine = open_engine(row, tune.options(["--threads=1", f"--precision={precision}"]), Path(folder))
     report = evaluate_sequences(tuple(sequences.values()), Tracker(row.searching(**change), engine))
     return {
         n: (None if one.region is None else one.region.mean, one.boxes.success_auc)

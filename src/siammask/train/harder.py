@@ -54,9 +54,7 @@ def harder(sequences: tuple[Sequence, ...], folder: Path) -> tuple[Sequence, ...
         name = named(sequence)
         other = sequences[(number + 1) % len(sequences)]  # whose picture the poles wear
         for kind in kinds_of(sequence):
-            place = folder / kind / name
-            if (place / "boxes.txt").exists() or _make(sequence, kind, name, other, place):
-                made += [replace(s, name=f"{kind}/{name}") for s in find_sequences(place)]
+            made += _made(sequence, kind, name, other, folder / kind / name, f"{kind}/{name}")
     return tuple(made)
 
 
@@ -72,9 +70,7 @@ def thinned(made: tuple[Sequence, ...], folder: Path) -> tuple[Sequence, ...]:
         kind, _, name = sequence.name.partition("/")
         if kind != "fast" and "fast" in kinds_of(sequence):
             place = folder / "fast" / kind / name
-            if not (place / "boxes.txt").exists():
-                _make(sequence, "fast", name, sequence, place)
-            found += [replace(s, name=f"fast/{kind}/{name}") for s in find_sequences(place)]
+            found += _made(sequence, "fast", name, sequence, place, f"fast/{kind}/{name}")
     return tuple(found)
 
 
@@ -140,6 +136,13 @@ def double(frames: Pictures, masks: Masks) -> Pictures:
         cover = (cv2.GaussianBlur(shape, (3, 3), 0) * ~masks[i])[..., None]
         made[i] = (frames[i] * (1 - cover) + look * cover).astype(np.uint8)
     return made
+
+
+def _made(sequence: Sequence, kind: str, name: str, other: Sequence, place: Path, title: str) -> list[Sequence]:
+    """One harder version under a title, after making it where it is missing; none where it cannot be made."""
+    if not (place / "boxes.txt").exists() and not _make(sequence, kind, name, other, place):
+        return []
+    return [replace(s, name=title) for s in find_sequences(place)]
 
 
 def _make(sequence: Sequence, kind: str, name: str, other: Sequence, place: Path) -> bool:
