@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,11 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, get_worker_info
 
-from siammask.engines import Graphs, pick_precision
+from siammask.engines import EngineOptions, Graphs, open_engine, pick_precision
 from siammask.network.guided import CROP
 from siammask.network.light import Light
+from siammask.tracker import Tracker
+from siammask.train import followed
 from siammask.train.clips import SHOWN, Chooser, ClipSettings, Rendered, Spoiling, plan, render, spoil, spoiling
 from siammask.train.pool import Pool
+from siammask.variants import variant
 
 Batch = dict[str, Tensor]
 FEATURES = ("f2", "f4", "f8", "f16")  # by stride; a batch holds pixels, or the first few of these
@@ -71,7 +75,8 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
 
     A batch holds features of one of `frozen`, chosen by chance; its pixels where there are none. Each clip is drawn
     once and used `echo` times, each time in other company and with other faults in the masks that go with it (Choi et
-    al., Faster neural network training with data echoing, 2019).
+    al., Faster neural network training with data echoing, 2019). `follow` names the variant and the folder of weights
+    of the tracker whose clips `settings.followed` asks for.
     """
 
     def __init__(
@@ -83,9 +88,10 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
         step: int,
         frozen: tuple[Frozen, ...] = (),
         echo: int = 1,
+        follow: tuple[str, Path | None] | None = None,
     ) -> None:
         self.pool, self.settings, self.batch, self.seed, self.step = pool, settings, batch, seed, step
-        self.frozen, self.echo = frozen, echo
+        self.frozen, self.echo, self.follow = frozen, echo, follow
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)
@@ -93,6 +99,7 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
         rng = np.random.default_rng((self.seed, self.step, info.id if info else 0))
         sizes = np.random.default_rng((self.seed & 0xFFFFFFFF, self.step))  # the same in all processes of a run
         chooser = Chooser.make(self.pool, self.settings)
+        draw = self._drawing(rng, chooser)
         graphs: list[Graphs | None] = [*map(_openvino, self.frozen)] or [None]
         waiting: list[list[Seen]] = [[] for _ in graphs]
         while True:
@@ -100,7 +107,7 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
             i = int(sizes.integers(len(graphs)))
             full = len(waiting[i]) >= DEPTH * self.batch
             fresh = -(-self.batch // self.echo) if full else self.batch
-            drawn = [clip(rng, self.pool, chooser, self.settings) for _ in range(fresh)]
+            drawn = [draw() for _ in range(fresh)]
             done = time.perf_counter()
             seen = [Seen(one, inputs) for one, inputs in zip(drawn, _inputs(graphs[i], drawn), strict=True)]
             frozen = time.perf_counter() - done
@@ -113,9 +120,23 @@ class Clips(IterableDataset):  # type: ignore[type-arg]
                 batch["frozen"] = torch.tensor(frozen)  # of these, what the network's first blocks took
             yield batch
 
+    def _drawing(self, rng: np.random.Generator, chooser: Chooser) -> Callable[[], Rendered]:
+        """What draws the next clip: one that is made up, or, of the share that is to be so, one that was followed."""
+
+        def made() -> Rendered:
+            return clip(rng, self.pool, chooser, self.settings)
+
+        if self.follow is None or not self.settings.followed:
+            return made
+        name, weights = self.follow
+        tracker = Tracker(variant(name), open_engine(variant(name), EngineOptions(threads=1), weights))
+        lived = followed.clips(rng, self.pool, chooser, self.settings, tracker)
+        return lambda: next(lived) if rng.random() < self.settings.followed else made()
+
     @staticmethod
     def _sample(rng: np.random.Generator, seen: Seen) -> Batch:
-        return guided_sample(seen.clip, guides(rng, seen.clip.start or seen.clip.boxed), seen.inputs)
+        one = seen.clip
+        return guided_sample(one, AS_DRAWN if one.followed else guides(rng, one.start or one.boxed), seen.inputs)
 
 
 def processes(workers: int) -> dict[str, Any]:
@@ -147,6 +168,9 @@ class Guides:
     first: Spoiling | None  # else its mask, spoiled; None: as it is
     guide: Spoiling  # of p, for drawing a
     teacher: Spoiling  # of a, for drawing b
+
+
+AS_DRAWN = Guides(False, None, Spoiling(), Spoiling())  # nothing is wrong but what a tracker did
 
 
 def guides(rng: np.random.Generator, box: bool) -> Guides:

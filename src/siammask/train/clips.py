@@ -16,6 +16,7 @@ import numpy as np
 from siammask.errors import InputError
 from siammask.geometry import Float32, UInt8
 from siammask.network.guided import CROP, MASK
+from siammask.regions import Mask
 from siammask.train.pool import IGNORE, Clip, Picture, Pool
 
 FIRST, P, A, B, C = range(5)  # frames of a plan; p is never rendered, only its mask is
@@ -41,8 +42,11 @@ class ClipSettings:
     usual_window: float = 1.45
     start: float = 0.22  # clips whose a is the first frame itself, drawn from its box
     absent: float = 0.06  # clips whose b or c looks elsewhere
+    seek: float = 0.0  # clips whose b and c are wide and show the target anywhere, as a second look does
+    seek_window: tuple[float, float] = (2.0, 3.0)  # range of their windows' factor
     part: float = 0.07  # of stills
     video_part: float = 0.07
+    small: float = 0.0  # of parts: heads, tips, 10 to 30 % of the whole
     drift: float = 0.0  # clips whose last mask shows more than the target, less, or something else
     part_drift: float = 0.0  # the same of parts: it shows more of the object
     dressed: float = 0.5  # masked videos that get look-alikes and occluders pasted on, as stills do
@@ -57,6 +61,7 @@ class ClipSettings:
     fast: float = 0.25  # large motion between p, a, b and c
     min_side: float = 14.0  # px; objects below are not targets
     error: float = 0.08  # of the box a tracker looks around: sigma, in sides
+    followed: float = 0.0  # clips of where the tracker got to (`followed.py`; on the CPU)
     camera: float = 1.0  # factor on how often frames differ in light and lack sharpness, or are compressed, or dark
 
 
@@ -119,6 +124,7 @@ class Rendered:
     start: bool
     boxed: bool
     drifted: bool
+    followed: bool = False  # `before` and `after` are what a tracker drew, the first mask too
 
 
 def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipSettings) -> Plan | None:
@@ -145,6 +151,9 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
         b = _elsewhere(rng, b)
     elif absent:
         c = _elsewhere(rng, c)
+    whole_target = all(layer.cuts is None for layer in layers)
+    if settings.seek and whole_target and not start and rng.random() < settings.seek:
+        b, c = (_wide(rng, boxes[i] or boxes[A], settings.seek_window) for i in (B, C))
     seeds = tuple(int(v) for v in rng.integers(0, 2**31, FRAMES))
     if rng.random() < 1.0 - 0.4 * settings.camera:  # the light stays as it is
         seeds = (seeds[0],) * FRAMES
@@ -153,11 +162,8 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
     fill = (
         tuple(int(v) for v in rng.integers(60, 180) + rng.normal(0, 12, 3)) if whole or rng.random() < plain else None
     )
-    gray = bool(rng.random() < 0.08)
-    turned = None
-    if settings.turned and rng.random() < settings.turned:
-        turned = float(rng.uniform(-math.pi, math.pi)), float(rng.uniform(0.3, 1.5))
-    looks = tuple(_look(seed, gray, turned, settings.camera) for seed in seeds)
+    colours = colours_of(rng, settings)
+    looks = tuple(look(seed, *colours, settings.camera) for seed in seeds)
     error = tuple(float(v) for v in rng.normal(0, 0.025, 4))
     boxed = not clip.pictures[0].mask
     return Plan(layers, (first, first, a, b, c), start, clip.source, looks, error, fill, boxed, drift)
@@ -263,7 +269,7 @@ def _video(
     known = [p.boxes.get(k) for p in pictures]
     cuts = None
     if part:
-        how = _part(rng)
+        how = part_of(rng, settings.small)
         cuts = tuple(_cut(box or (0.0, 0.0, 1.0, 1.0), how) for box in known)
         known = [box and _cut_box(box, cut) for box, cut in zip(known, cuts, strict=True)]
     pasted = masked and settings.video_paste and rng.random() < settings.video_paste
@@ -319,7 +325,7 @@ def _still(
     category = clip.categories.get(k, clip.source)
     cuttable = not _touches_edge(picture, k)
     paste = clip.cutout or (cuttable and rng.random() < settings.paste)
-    cut = _cut(box, _part(rng)) if rng.random() < settings.part else None
+    cut = _cut(box, part_of(rng, settings.small)) if rng.random() < settings.part else None
     cuts = (cut,) * FRAMES if cut is not None else None
     bend = int(rng.integers(2**31)) if rng.random() < settings.elastic else None
     fast = rng.random() < settings.fast
@@ -525,6 +531,16 @@ def _touches_edge(picture: Picture, k: int) -> bool:
     return edges > 0
 
 
+def _wide(rng: np.random.Generator, box: Boxed | None, window: tuple[float, float]) -> tuple[float, float, float]:
+    """A crop (x, y, side) with the box anywhere in it."""
+    assert box is not None
+    x, y, w, h = box
+    c = (w + h) / 2
+    side = max(16.0, math.exp(rng.uniform(*np.log(window))) * math.sqrt((w + c) * (h + c)))
+    fx, fy = rng.uniform(0, 1, 2)
+    return (x - fx * max(0.0, side - w), y - fy * max(0.0, side - h), side)
+
+
 def _elsewhere(rng: np.random.Generator, crop: tuple[float, float, float]) -> tuple[float, float, float]:
     """A crop beside the one given."""
     x, y, side = crop
@@ -532,10 +548,15 @@ def _elsewhere(rng: np.random.Generator, crop: tuple[float, float, float]) -> tu
     return (x + away * math.cos(turn), y + away * math.sin(turn), side)
 
 
-def _part(rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
-    """Which part: mostly level (heads, torsos), 30 to 70 % of the whole, some cut once more; as `_cut` takes it."""
+def part_of(rng: np.random.Generator, small: float = 0.0) -> tuple[tuple[float, float], ...]:
+    """Which part: mostly level (torsos, legs), 30 to 70 % of the whole, some cut once more; as `cut_box` takes it.
+
+    Of a share `small` of them, heads above all, 10 to 30 % of the whole.
+    """
     way = rng.choice([0.0, 0.0, 0.0, math.pi, math.pi / 2, -math.pi / 2]) + rng.normal(0, 0.15)
     once = (way, rng.uniform(-0.4, 0.4))
+    if small and rng.random() < small:
+        once = (way, rng.uniform(-0.8, -0.4))
     if rng.random() < 0.65:
         return (once,)
     return once, (way + rng.choice([-0.5, 0.5]) * math.pi + rng.normal(0, 0.15), rng.uniform(-0.2, 0.5))
@@ -587,7 +608,7 @@ def _drift(rng: np.random.Generator, layers: tuple[Layer, ...], settings: ClipSe
         wrong = replace(other, target=other.object_id)
         double = other.pictures[P].offset in {picture.offset for picture in target.pictures}
         return (wrong,) if not double and rng.random() < 0.35 else (target, wrong)
-    how = _part(rng)
+    how = part_of(rng)
     boxes = (picture.boxes.get(target.target or 0, (0.0, 0.0, 1.0, 1.0)) for picture in target.pictures)
     return (replace(target, cuts=tuple(_cut(box, how) for box in boxes)),)
 
@@ -687,7 +708,7 @@ def draw(
             truth = alpha
         else:
             truth = _warp(_alpha(pool, picture, layer.target, layer.cut(frame)), layer, frame, crop, 0)
-    return _finish(canvas, p.looks[frame]) if colours else canvas, truth
+    return finish(canvas, p.looks[frame]) if colours else canvas, truth
 
 
 def _drawn(pool: Pool, p: Plan, frame: int) -> UInt8:
@@ -722,10 +743,24 @@ def _alpha(pool: Pool, picture: Picture, k: int, cut: Cut | None = None, soft: b
     if soft and picture.ignore:
         near = cv2.dilate(alpha, np.ones((13, 13), np.uint8))
         alpha = cv2.max(alpha, cv2.min(near, cv2.compare(ids, IGNORE, cv2.CMP_EQ)) // 2)
-    if cut is not None:
-        y, x = np.ogrid[: alpha.shape[0], : alpha.shape[1]]
-        for across, down, reach in cut:
-            alpha = np.where(across * x + down * y < reach, alpha, 0).astype(np.uint8)
+    return alpha if cut is None else _kept(alpha, cut)
+
+
+def object_mask(pool: Pool, picture: Picture, k: int) -> Mask:
+    """Where object k is seen, (H, W) bool; of a picture that has masks."""
+    return np.asarray(pool.mask(picture) == k)
+
+
+def cut_box(mask: Mask, box: Boxed, how: tuple[tuple[float, float], ...]) -> Mask:
+    """What a part, as `part_of` says it, leaves of a mask with that box."""
+    return np.asarray(_kept(mask.view(np.uint8), _cut(box, how)) > 0)
+
+
+def _kept(alpha: UInt8, cut: Cut) -> UInt8:
+    """The mask (H, W) where it lies in every half-plane of a cut, else 0."""
+    y, x = np.ogrid[: alpha.shape[0], : alpha.shape[1]]
+    for across, down, reach in cut:
+        alpha = np.where(across * x + down * y < reach, alpha, 0).astype(np.uint8)
     return alpha
 
 
@@ -796,7 +831,16 @@ def _blend(below: UInt8, above: UInt8, alpha: UInt8) -> UInt8:
     return cv2.convertScaleAbs(below + (above.astype(np.float32) - below) * a)
 
 
-def _look(seed: int, gray: bool, turned: tuple[float, float] | None, often: float) -> Look:
+def colours_of(rng: np.random.Generator, settings: ClipSettings) -> tuple[bool, tuple[float, float] | None]:
+    """Of all frames of a clip: are they grey, and how their colours are turned; see `Look`."""
+    gray = bool(rng.random() < 0.08)
+    if not settings.turned or rng.random() >= settings.turned:
+        return gray, None
+    return gray, (float(rng.uniform(-math.pi, math.pi)), float(rng.uniform(0.3, 1.5)))
+
+
+def look(seed: int, gray: bool, turned: tuple[float, float] | None, often: float) -> Look:
+    """One frame's look; `often` is `ClipSettings.camera`."""
     rng = np.random.default_rng(seed)
     colour = _colour(rng)
     dice = rng.random(4)
@@ -811,8 +855,8 @@ def _look(seed: int, gray: bool, turned: tuple[float, float] | None, often: floa
     )
 
 
-def _finish(image: UInt8, look: Look) -> UInt8:
-    """What a camera does: light, blur, compression, low light."""
+def finish(image: UInt8, look: Look) -> UInt8:
+    """A crop as a camera shows it: light, blur, compression, low light."""
     image = _tint(image, look.colour)
     if look.turned is not None:
         image = cv2.transform(image, turning(*look.turned))

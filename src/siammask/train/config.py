@@ -33,6 +33,7 @@ class DataConfig:
     pairs: PairSettings = field(default_factory=PairSettings)  # the published family's, drawn from such clips
     more: tuple[str, ...] = ()  # further pools: where a source is that is not in `root`
     crops: tuple[int, ...] = ()  # guided: sides of the crops, each batch in one of them by chance; none: the variant's
+    follow: str | None = None  # weights of the tracker whose clips `clips.followed` asks for; none: the package's
     echo: int = 1  # guided, on the CPU: how often a drawn clip is used, each time with other faults in its masks
 
     def pool(self) -> Pool:

@@ -198,10 +198,15 @@ def make_batches(c: TrainConfig, network: Guided, step: int, device: torch.devic
     """Batches on `device`: on the CPU made by the workers, with features; elsewhere drawn there, with pixels."""
     data = c.data.pool()
     if device.type != "cpu":
+        if c.data.clips.followed:
+            raise InputError(
+                f"data.clips.followed is {c.data.clips.followed:g}; clips are followed on the CPU only, give 0."
+            )
         return on_device.batches(data, c.data.clips, c.optim.batch, c.seed, step, c.data.workers, device)
     backbone, end = copy.deepcopy(network.backbone).eval(), network_begins(network)
     frozen = tuple(Frozen(backbone, end, side) for side in c.data.crops or (network.shape.crop,))
-    clips = Clips(data, c.data.clips, c.optim.batch, c.seed, step, frozen, c.data.echo)
+    follow = c.variant, None if c.data.follow is None else Path(c.data.follow)
+    clips = Clips(data, c.data.clips, c.optim.batch, c.seed, step, frozen, c.data.echo, follow)
     return iter(DataLoader(clips, batch_size=None, **processes(c.data.workers)))
 
 

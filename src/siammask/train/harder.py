@@ -92,6 +92,30 @@ def part(masks: Masks, share: Share) -> Masks | None:
     return made if box is not None and min(box.w, box.h) >= THIN else None
 
 
+def held(frames: Pictures, masks: Masks, first: Mask) -> Masks:
+    """The same piece of a target on every frame: `first`, a piece of masks[0], carried along by optical flow.
+
+    Where a pixel of the target has none before it, it goes with what is around it.
+    """
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    gray = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames]
+    y, x = np.mgrid[: first.shape[0], : first.shape[1]].astype(np.float32)
+    made = [first]
+    for i in range(1, len(frames)):
+        back = flow.calc(gray[i], gray[i - 1], None)  # type: ignore[call-overload]
+        then, piece = (
+            cv2.remap(m.astype(np.float32), x + back[..., 0], y + back[..., 1], cv2.INTER_LINEAR)
+            for m in (masks[i - 1], made[-1])
+        )
+        known = (masks[i] & (then > 0.5)).astype(np.float32)
+        share = known * piece / np.maximum(then, 0.5)
+        near = max(3.0, math.sqrt(masks[i].sum()) / 12)
+        around, weight = (cv2.GaussianBlur(v, (0, 0), near) for v in (share, known))
+        smooth = around / np.maximum(weight, 1e-6)
+        made.append(masks[i] & (np.where(known > 0, 0.5 * (share + smooth), smooth) > 0.5))
+    return made
+
+
 def poles(frames: Pictures, masks: Masks, texture: UInt8, rng: np.random.Generator) -> tuple[Pictures, Masks] | None:
     """Up to three poles before a target, clear of it on the first frame; the masks are what is still to be seen.
 

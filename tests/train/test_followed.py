@@ -1,0 +1,110 @@
+"""Followed clips: they show where the tracker looked and what it drew there."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs the extra 'train'")
+from siammask.engines import EngineOptions, open_engine
+from siammask.geometry import Box
+from siammask.tracker import Tracker
+from siammask.train import followed
+from siammask.train.batches import Clips
+from siammask.train.clips import Chooser, ClipSettings, Rendered
+from siammask.train.followed import Scene
+from siammask.train.pool import Pool
+from siammask.variants import variant
+from test_harder import SIZE, clouds, video
+
+COUNT = 8  # frames
+SPEED = 6  # pixels a frame
+
+
+@pytest.fixture(scope="module")
+def tracker() -> Tracker:
+    return Tracker(variant("guided_small"), open_engine(variant("guided_small"), EngineOptions(threads=1)))
+
+
+def scene(hidden: range = range(0)) -> Scene:
+    """A bright ellipse that walks to the right over a dark ground; in the frames `hidden` it is not there."""
+    _, masks = video(COUNT, SPEED, (26, 20))
+    masks = [mask & (i not in hidden) for i, mask in enumerate(masks)]
+    ground, skin = clouds(1, 20, 90), clouds(2, 110, 250)
+    frames = [np.where(m[..., None], np.roll(skin, SPEED * i, 1), ground) for i, m in enumerate(masks)]
+    box = Box.from_mask(masks[0])
+    assert box is not None
+    return Scene(frames, masks, box)
+
+
+def lived(tracker: Tracker, given: Scene, seed: int = 0, tries: int = 12) -> list[Rendered]:
+    """Clips of a few lives, as what goes well is mostly left out."""
+    rng = np.random.default_rng(seed)
+    return [clip for _ in range(tries) for clip in followed.lived(rng, given, tracker, ClipSettings())]
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    return float(((a > 127) & (b > 127)).sum() / ((a > 127) | (b > 127)).sum())
+
+
+def test_a_target_that_is_held(tracker: Tracker) -> None:
+    clips = lived(tracker, scene())
+    assert clips and len(clips) < 2 * 12  # two clips a life
+    for clip in clips:
+        assert clip.pixels.shape == (4, 256, 256, 3) and clip.masks.shape == (4, 128, 128)  # whatever the tracker's size
+        assert clip.followed and not clip.drifted and not clip.start
+        assert overlap(clip.masks[1], clip.after) > 0.8  # what it drew at a lies on the truth
+        assert overlap(clip.masks[0], clip.box) > 0.6  # the drawing of the first frame, in its box
+        assert (clip.crops[1:, 2] > 2 * 26).all()  # the crops show all of it
+
+
+def test_it_is_seen_where_the_crops_say(tracker: Tracker) -> None:
+    for clip in lived(tracker, scene()):
+        places = []
+        for mask, (x, y, side) in zip(clip.masks[1:], clip.crops[1:], strict=True):
+            seen = Box.from_mask(mask > 127)
+            assert seen is not None
+            places.append((x + seen.cx * side / 128, y + seen.cy * side / 128))
+        (ax, ay), (_, by), (cx, _) = places
+        assert abs(ay - 60) < 2 and abs(by - 60) < 2
+        assert abs(abs(cx - ax) - 2 * SPEED) < 2  # to the right, or in a mirror to the left
+        start = 25 + SPEED if cx > ax else SIZE[0] - 25 - SPEED
+        assert abs(ax - start) < SPEED * COUNT
+
+
+def test_a_target_that_is_gone(tracker: Tracker) -> None:
+    clips = lived(tracker, scene(range(4, COUNT)), tries=20)
+    gone = [clip for clip in clips if not (clip.masks[1:] > 127).any()]
+    assert gone and all(clip.drifted for clip in gone)  # nothing is there to be drawn
+
+
+def test_a_part_stays_the_same_part() -> None:
+    given = scene()
+    rng = np.random.default_rng(1)
+    for _ in range(6):
+        parts = followed.part(rng, given.frames, given.masks, 0.5)
+        first, last = Box.from_mask(parts[0]), Box.from_mask(parts[-1])
+        assert first is not None and last is not None
+        assert not (parts[-1] & ~given.masks[-1]).any()
+        assert abs(last.cx - first.cx - SPEED * (COUNT - 1)) < 6 and abs(last.cy - first.cy) < 6
+
+
+def test_scenes_of_videos_and_stills(pool: Pool) -> None:
+    settings = ClipSettings()
+    chooser, rng = Chooser.make(pool, settings), np.random.default_rng(0)
+    found = [s for s in (followed.scene(rng, pool, chooser, settings) for _ in range(60)) if s is not None]
+    assert len(found) > 10
+    for s in found:
+        assert len(s.frames) == len(s.masks) and len(s.frames) >= followed.LEAST
+        truth = Box.from_mask(s.masks[0])
+        assert truth is not None and truth.iou(s.box) > 0.6  # given with an annotator's error
+
+
+def test_batches_of_them(pool: Pool) -> None:
+    settings = ClipSettings(followed=1.0)
+    (batch,) = islice(Clips(pool, settings, 2, 0, 0, follow=("guided_small", None)), 1)
+    assert batch["pixels"].shape == (8, 256, 256, 3)
+    assert batch["drawn"].all() and not batch["start"].any()
+    assert (batch["first"] == batch["masks"][:, 0]).all()  # as it was drawn: nothing is spoiled
