@@ -156,6 +156,29 @@ def test_absent_clips_do_not_show_the_target_in_b_or_c(pool: Pool) -> None:
     assert np.mean(np.array(shares) < 0.05) > 0.8  # of a long thing a corner may be seen
 
 
+def test_seeking_clips_show_the_target_anywhere_in_wide_windows(pool: Pool) -> None:
+    places, wide = [], []
+    for made, drawn in plans(pool, replace(QUIET, seek=1.0, fast=0.0), 16):
+        for crop, mask in zip(made.crops[B:], drawn.masks[2:], strict=True):
+            wide.append(crop[2] / made.crops[A][2])
+            assert (mask > 127).any()  # but it is there
+            rows, columns = np.nonzero(mask > 127)
+            places += [columns.mean() / 128, rows.mean() / 128]
+    assert np.median(wide) > 1.4
+    assert min(places) < 0.3
+    assert max(places) > 0.7
+
+
+@pytest.mark.parametrize("source", [VIDEO, STILLS], ids=["video", "stills"])
+def test_small_parts(pool: Pool, source: dict[str, float]) -> None:
+    settings = replace(QUIET, part=1.0, video_part=1.0, weights=source)
+    (usual, small) = (
+        np.mean([(d.masks[0] > 127).sum() * (m.crops[FIRST][2] / 128) ** 2 for m, d in plans(pool, c, 12)])
+        for c in (settings, replace(settings, small=1.0))
+    )
+    assert small < 0.7 * usual
+
+
 def test_things_of_a_video_move_over_another_picture(pool: Pool) -> None:
     settings = replace(QUIET, video_paste=1.0, weights=VIDEO, dressed=0.0)
     for made, drawn in plans(pool, settings, 8):

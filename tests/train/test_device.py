@@ -12,6 +12,7 @@ import torch
 from lively import guided_network
 from torch import Tensor
 
+from siammask.errors import InputError
 from siammask.network.guided import CROP
 from siammask.train import batches, device, guided
 from siammask.train.batches import Batch, Guides
@@ -200,6 +201,13 @@ def test_the_loop_asks_the_device(pool: Pool, monkeypatch: pytest.MonkeyPatch, t
         assert asked == []
     else:
         assert asked == [(pool, c.data.clips, 2, 0, 7, 0, torch.device("cuda"))]
+
+
+def test_followed_clips_are_of_the_cpu(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    c = TrainConfig("guided", "out", DataConfig("data", ("blobs",), clips=ClipSettings(followed=0.25)))
+    monkeypatch.setattr(DataConfig, "pool", lambda _: pool)
+    with pytest.raises(InputError, match=r"followed is 0\.25.*give 0"):
+        guided.make_batches(c, guided_network(), 0, torch.device("cuda"))
 
 
 def test_a_step_on_what_was_drawn_here(pool: Pool) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import islice
 
 import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="training needs the extra 'train'")
+from test_harder import SIZE, clouds, video
+
 from siammask.engines import EngineOptions, open_engine
+from siammask.errors import InputError
 from siammask.geometry import Box
 from siammask.tracker import Tracker
 from siammask.train import followed
@@ -17,7 +21,6 @@ from siammask.train.clips import Chooser, ClipSettings, Rendered
 from siammask.train.followed import Scene
 from siammask.train.pool import Pool
 from siammask.variants import variant
-from test_harder import SIZE, clouds, video
 
 COUNT = 8  # frames
 SPEED = 6  # pixels a frame
@@ -51,10 +54,18 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_a_target_that_is_held(tracker: Tracker) -> None:
     clips = lived(tracker, scene())
-    assert clips and len(clips) < 2 * 12  # two clips a life
+    assert clips
+    assert len(clips) < 2 * 12
     for clip in clips:
-        assert clip.pixels.shape == (4, 256, 256, 3) and clip.masks.shape == (4, 128, 128)  # whatever the tracker's size
-        assert clip.followed and not clip.drifted and not clip.start
+        assert clip.pixels.shape == (4, 256, 256, 3)
+        assert clip.masks.shape == (
+            4,
+            128,
+            128,
+        )
+        assert clip.followed
+        assert not clip.drifted
+        assert not clip.start
         assert overlap(clip.masks[1], clip.after) > 0.8  # what it drew at a lies on the truth
         assert overlap(clip.masks[0], clip.box) > 0.6  # the drawing of the first frame, in its box
         assert (clip.crops[1:, 2] > 2 * 26).all()  # the crops show all of it
@@ -68,7 +79,8 @@ def test_it_is_seen_where_the_crops_say(tracker: Tracker) -> None:
             assert seen is not None
             places.append((x + seen.cx * side / 128, y + seen.cy * side / 128))
         (ax, ay), (_, by), (cx, _) = places
-        assert abs(ay - 60) < 2 and abs(by - 60) < 2
+        assert abs(ay - 60) < 2
+        assert abs(by - 60) < 2
         assert abs(abs(cx - ax) - 2 * SPEED) < 2  # to the right, or in a mirror to the left
         start = 25 + SPEED if cx > ax else SIZE[0] - 25 - SPEED
         assert abs(ax - start) < SPEED * COUNT
@@ -77,7 +89,8 @@ def test_it_is_seen_where_the_crops_say(tracker: Tracker) -> None:
 def test_a_target_that_is_gone(tracker: Tracker) -> None:
     clips = lived(tracker, scene(range(4, COUNT)), tries=20)
     gone = [clip for clip in clips if not (clip.masks[1:] > 127).any()]
-    assert gone and all(clip.drifted for clip in gone)  # nothing is there to be drawn
+    assert gone
+    assert all(clip.drifted for clip in gone)
 
 
 def test_a_part_stays_the_same_part() -> None:
@@ -86,9 +99,11 @@ def test_a_part_stays_the_same_part() -> None:
     for _ in range(6):
         parts = followed.part(rng, given.frames, given.masks, 0.5)
         first, last = Box.from_mask(parts[0]), Box.from_mask(parts[-1])
-        assert first is not None and last is not None
+        assert first is not None
+        assert last is not None
         assert not (parts[-1] & ~given.masks[-1]).any()
-        assert abs(last.cx - first.cx - SPEED * (COUNT - 1)) < 6 and abs(last.cy - first.cy) < 6
+        assert abs(last.cx - first.cx - SPEED * (COUNT - 1)) < 6
+        assert abs(last.cy - first.cy) < 6
 
 
 def test_scenes_of_videos_and_stills(pool: Pool) -> None:
@@ -97,14 +112,25 @@ def test_scenes_of_videos_and_stills(pool: Pool) -> None:
     found = [s for s in (followed.scene(rng, pool, chooser, settings) for _ in range(60)) if s is not None]
     assert len(found) > 10
     for s in found:
-        assert len(s.frames) == len(s.masks) and len(s.frames) >= followed.LEAST
+        assert len(s.frames) == len(s.masks)
+        assert len(s.frames) >= followed.LEAST
         truth = Box.from_mask(s.masks[0])
-        assert truth is not None and truth.iou(s.box) > 0.6  # given with an annotator's error
+        assert truth is not None
+        assert truth.iou(s.box) > 0.6
 
 
 def test_batches_of_them(pool: Pool) -> None:
     settings = ClipSettings(followed=1.0)
     (batch,) = islice(Clips(pool, settings, 2, 0, 0, follow=("guided_small", None)), 1)
     assert batch["pixels"].shape == (8, 256, 256, 3)
-    assert batch["drawn"].all() and not batch["start"].any()
+    assert batch["drawn"].all()
+    assert not batch["start"].any()
     assert (batch["first"] == batch["masks"][:, 0]).all()  # as it was drawn: nothing is spoiled
+
+
+def test_a_pool_with_nothing_to_follow(pool: Pool, tracker: Tracker) -> None:
+    chooser = Chooser.make(pool, ClipSettings())
+    pool = copy.copy(pool)
+    pool.clips = tuple(clip for clip in pool.clips if not clip.pictures[0].mask)
+    with pytest.raises(InputError, match=r"followed is 0\.5.*give 0"):
+        next(followed.clips(np.random.default_rng(0), pool, chooser, ClipSettings(followed=0.5), tracker))

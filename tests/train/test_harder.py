@@ -104,6 +104,19 @@ def test_harder_ones_are_thinned_where_they_are_long_enough(
     assert {file: file.stat().st_mtime_ns for file in (folder / "fast").rglob("boxes.txt")} == before
 
 
+def test_a_held_part_goes_with_what_it_shows() -> None:
+    """Half of an ellipse stays that half, also where more of it comes into sight."""
+    _, masks = video(9, 4, (30, 24))
+    ground, skin = clouds(1, 20, 90), clouds(2, 110, 250)
+    frames = [np.where(mask[..., None], np.roll(skin, 4 * i, 1), ground) for i, mask in enumerate(masks)]
+    left = masks[0] & (np.arange(SIZE[0]) < 25)
+    for i, (piece, mask) in enumerate(zip(harder.held(frames, masks, left), masks, strict=True)):
+        true = np.roll(left, 4 * i, 1) & mask
+        assert not (piece & ~mask).any()
+        assert (piece & true).sum() / (piece | true).sum() > 0.85
+    assert not harder.held(frames, [*masks[:-1], np.zeros_like(left)], left)[-1].any()
+
+
 def test_no_part_that_is_thin_or_not_there() -> None:
     _, masks = video(3, 5, (18, 8))  # 20 px high or less
     assert harder.part(masks, (0, 0, 1, 0.42)) is None

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from siammask.errors import InputError
 from siammask.geometry import Box, Crop, Patch, UInt8, filled, mean_colour
 from siammask.network.guided import CROP, MASK
 from siammask.regions import Mask
@@ -64,7 +65,12 @@ class Followed:
 def clips(
     rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipSettings, tracker: Tracker
 ) -> Iterator[Rendered]:
-    """Endless clips, a few of each scene."""
+    """Endless clips, a few of each scene. Raises InputError where the pool has nothing to follow."""
+    if not any(_can_be_followed(clip) for clip in pool.clips):
+        raise InputError(
+            f"data.clips.followed is {settings.followed:g}, but the pool has no still with masks, and no masked video "
+            f"of {LEAST} frames; add a source to `data.sources`, or give 0."
+        )
     while True:
         found = scene(rng, pool, chooser, settings)
         if found is not None:
@@ -143,7 +149,7 @@ def _mirrored(clip: Rendered, width: int) -> Rendered:
 def scene(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipSettings) -> Scene | None:
     """A real video, or a still under a moving camera; None where the choice is of no use."""
     clip = chooser.clip(rng)
-    if clip.cutout or not clip.pictures[0].mask:
+    if not _can_be_followed(clip):
         return None
     found = _video(rng, pool, clip, settings) if clip.is_video else _still(rng, pool, clip, settings)
     if found is None:
@@ -167,6 +173,10 @@ def scene(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: Clip
     return Scene(frames, masks, Box.from_xywh(left, top, right - left, bottom - top))
 
 
+def _can_be_followed(clip: Clip) -> bool:
+    return clip.pictures[0].mask and not clip.cutout and (not clip.is_video or len(clip.pictures) >= LEAST)
+
+
 def _video(
     rng: np.random.Generator, pool: Pool, clip: Clip, settings: ClipSettings
 ) -> tuple[list[UInt8], list[Mask]] | None:
@@ -174,8 +184,6 @@ def _video(
     n = len(clip.pictures)
     gap = 1 + int(rng.integers(0, settings.max_gap)) if rng.random() < settings.fast else 1
     gap = min(gap, (n - 1) // (LEAST - 1))
-    if gap < 1:
-        return None
     count = min(LENGTH, (n - 1) // gap + 1)
     begin = int(rng.integers(n - (count - 1) * gap))
     picks = [begin + i * gap for i in range(count)]
