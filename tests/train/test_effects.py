@@ -53,7 +53,7 @@ def blob() -> UInt8:
 )
 def test_looks_are_those_of_opencv(look: Look, mean: float) -> None:
     before = pictures()
-    expected = np.stack([clips._finish(p, look) for p in before])
+    expected = np.stack([clips.finish(p, look) for p in before])
     found = effects.finish(torch.from_numpy(before).permute(0, 3, 1, 2).float(), [look] * 2).permute(0, 2, 3, 1).numpy()
     difference = np.abs(found - expected.astype(np.float32)).mean()
     assert difference <= mean
