@@ -154,9 +154,7 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
     whole_target = all(layer.cuts is None for layer in layers)
     if settings.seek and whole_target and not start and rng.random() < settings.seek:
         b, c = (_wide(rng, boxes[i] or boxes[A], settings.seek_window) for i in (B, C))
-    seeds = tuple(int(v) for v in rng.integers(0, 2**31, FRAMES))
-    if rng.random() < 1.0 - 0.4 * settings.camera:  # the light stays as it is
-        seeds = (seeds[0],) * FRAMES
+    seeds = seeds_of(rng, settings, FRAMES)
     whole = layers[0].target is not None and _touches_edge(layers[0].pictures[FIRST], layers[0].target)
     plain = 0.6 if clip.is_video else 0.25  # the tracker fills with a colour; a mirror image is one more look-alike
     fill = (
@@ -242,7 +240,7 @@ def _video(
 ) -> tuple[tuple[Layer, ...], tuple[Boxed | None, ...]] | None:
     """Five frames of a real video: first anywhere, then p, a, b, c near each other, forwards or backwards."""
     n = len(clip.pictures)
-    gap = 1 + int(rng.integers(0, settings.max_gap)) if rng.random() < settings.fast else 1
+    gap = gap_of(rng, settings)
     gap = max(1, min(gap, (n - 1) // 3))
     p, turn = int(rng.integers(0, max(1, n - 3 * gap))), gap
     if rng.random() < 0.5:
@@ -265,7 +263,7 @@ def _video(
     zoom = math.exp(rng.uniform(-0.2, 0.2))
     place = np.array([[-zoom if flip else zoom, 0, zoom * size[0] if flip else 0.0], [0, zoom, 0]])
     if masked and rng.random() < 0.3:  # a turned box would be no box
-        place = _about(place, np.array(size) * zoom / 2, _motion(rng, 15, 0.0, 0.1, settings.stretch))
+        place = about(place, np.array(size) * zoom / 2, _motion(rng, 15, 0.0, 0.1, settings.stretch))
     known = [p.boxes.get(k) for p in pictures]
     cuts = None
     if part:
@@ -286,6 +284,16 @@ def _video(
     again = clip.pictures[int(rng.integers(0, n))]
     double = (again, k) if k in again.areas and not _touches_edge(again, k) and rng.random() < 0.6 else None
     return (*below, layer, *_dress(rng, chooser, settings, boxes, None, double)), boxes
+
+
+def gap_of(rng: np.random.Generator, settings: ClipSettings) -> int:
+    """Stored frames from one frame of a clip to the next; more than one in fast clips."""
+    return 1 + int(rng.integers(0, settings.max_gap)) if rng.random() < settings.fast else 1
+
+
+def targets_of(picture: Picture, settings: ClipSettings) -> list[int]:
+    """The objects of a still that are large enough to be targets."""
+    return [k for k, box in picture.boxes.items() if min(box[2:]) >= settings.min_side and picture.areas[k] > 150]
 
 
 def _transplanted(
@@ -317,7 +325,7 @@ def _still(
 ) -> tuple[tuple[Layer, ...], tuple[Boxed | None, ...]] | None:
     """A still set in motion: as it is with a moving camera, or cut out and moved over another picture."""
     picture = clip.pictures[0]
-    ids = [k for k, box in picture.boxes.items() if min(box[2:]) >= settings.min_side and picture.areas[k] > 150]
+    ids = targets_of(picture, settings)
     if not ids:
         return None
     k = int(rng.choice(ids))
@@ -342,7 +350,7 @@ def _still(
         )
         base = np.array([[zoom, 0, spot[0] - zoom * centre[0]], [0, zoom, spot[1] - zoom * centre[1]]])
         if rng.random() < 0.5:
-            base = _about(base, spot, np.array([[-1.0, 0, 0], [0, 1.0, 0]]))
+            base = about(base, spot, np.array([[-1.0, 0, 0], [0, 1.0, 0]]))
         places = _path(rng, base, spot, goal, fast, 1.0)
         layers.append(Layer((picture,) * FRAMES, k, places, k, cuts, colour=_colour(rng), bend=bend))
     else:
@@ -350,7 +358,7 @@ def _still(
         spot, goal = centre * zoom, size * zoom
         base = np.array([[zoom, 0, 0], [0, zoom, 0.0]])
         if rng.random() < 0.5:
-            base = _about(base, spot, np.array([[-1.0, 0, 0], [0, 1.0, 0]]))
+            base = about(base, spot, np.array([[-1.0, 0, 0], [0, 1.0, 0]]))
         places = _path(rng, base, spot, goal, fast, 1.0)
         layers.append(Layer((picture,) * FRAMES, None, places, k, cuts, colour=_colour(rng), bend=bend))
     boxes = tuple(moved(box if cut is None else _cut_box(box, cut), place) for place in places)
@@ -395,7 +403,7 @@ def _path(
     rng: np.random.Generator, base: Affine, spot: np.ndarray, size: float, fast: bool, share: float
 ) -> tuple[Affine, ...]:
     """Places in the frames: first far from the rest, then three steps of ordinary motion (or of fast motion)."""
-    far = _about(base, spot, _motion(rng, 18 * share, 0.25 * share, 0.3 * share, 0.12))
+    far = about(base, spot, _motion(rng, 18 * share, 0.25 * share, 0.3 * share, 0.12))
     step = 2.2 if fast else 1.0
     places = [far]
     here, spot = base, spot.copy()
@@ -403,7 +411,7 @@ def _path(
     drift = rng.normal(0, 0.08 * size * step * share, 2)
     for _ in range(3):
         shift = drift + rng.standard_t(3, 2) * 0.05 * size * step * share
-        here = _about(here, spot, _motion(rng, 3.5 * step * share, 0.035 * step * share, 0.02, 0.015))
+        here = about(here, spot, _motion(rng, 3.5 * step * share, 0.035 * step * share, 0.02, 0.015))
         here = here + np.array([[0, 0, shift[0]], [0, 0, shift[1]]])
         spot = spot + shift
         places.append(here)
@@ -421,7 +429,7 @@ def _motion(rng: np.random.Generator, degrees: float, log_zoom: float, shift: fl
     return np.hstack([m, np.zeros((2, 1))])
 
 
-def _about(place: Affine, spot: np.ndarray, motion: Affine) -> Affine:
+def about(place: Affine, spot: np.ndarray, motion: Affine) -> Affine:
     """`place` followed by `motion` about the canvas point `spot`."""
     m = motion[:, :2]
     return np.hstack([m @ place[:, :2], (m @ (place[:, 2] - spot) + spot + motion[:, 2])[:, None]])
@@ -442,7 +450,7 @@ def _beside(
     turn, distance = rng.uniform(0, 2 * math.pi), size * rng.uniform(near, far)
     offset = distance * np.array([math.cos(turn), math.sin(turn)])
     sway = rng.normal(0, 0.15 * size, (FRAMES, 2)).cumsum(0)
-    m = zoom * _turned(rng.normal(0, 0.15))
+    m = zoom * rotation(rng.normal(0, 0.15))
     return tuple(_put(m, box, spot + offset + off) for spot, off in zip(_spots(targets), sway, strict=True))
 
 
@@ -453,17 +461,17 @@ def _passing(
     way = rng.uniform(0, 2 * math.pi)
     if rng.random() < 0.5:
         wide, long = size * rng.uniform(0.08, 0.4), size * rng.uniform(1.5, 4.0)
-        m = _turned(way + rng.normal(0, 0.2)) @ np.diag([wide / max(1.0, box[2]), long / max(1.0, box[3])])
+        m = rotation(way + rng.normal(0, 0.2)) @ np.diag([wide / max(1.0, box[2]), long / max(1.0, box[3])])
     else:
         own = math.sqrt(max(1.0, box[2] * box[3]))
-        m = size / own * rng.uniform(0.4, 1.2) * _turned(rng.normal(0, 0.3))
+        m = size / own * rng.uniform(0.4, 1.2) * rotation(rng.normal(0, 0.3))
     along = np.array([math.cos(way), math.sin(way)])
     speed, aside = size * rng.uniform(0.15, 0.9), size * rng.normal(0, 0.2, 2)
     meets = rng.uniform(A - 0.5, C + 0.5)
     return tuple(_put(m, box, spot + aside + along * speed * (i - meets)) for i, spot in enumerate(_spots(targets)))
 
 
-def _turned(angle: float) -> np.ndarray:
+def rotation(angle: float) -> np.ndarray:
     """(2, 2) rotation."""
     c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, -s], [s, c]])
@@ -506,11 +514,16 @@ def _window(box: Boxed | None, factor: float, rng: np.random.Generator, jitter: 
     """Crop (x, y, side) around a box, as the tracker takes it, with the error a tracker's box has."""
     assert box is not None
     w, h = (v * math.exp(rng.normal(0, jitter)) for v in box[2:])
-    c = (w + h) / 2
-    side = max(16.0, factor * math.sqrt((w + c) * (h + c)))
+    side = _side(w, h, factor)
     cx = box[0] + box[2] / 2 + rng.normal(0, jitter) * box[2]
     cy = box[1] + box[3] / 2 + rng.normal(0, jitter) * box[3]
     return (cx - side / 2, cy - side / 2, side)
+
+
+def _side(w: float, h: float, factor: float) -> float:
+    """Side of the crop around a box, as the tracker takes it."""
+    c = (w + h) / 2
+    return max(16.0, factor * math.sqrt((w + c) * (h + c)))
 
 
 def _factor(rng: np.random.Generator, settings: ClipSettings) -> float:
@@ -535,8 +548,7 @@ def _wide(rng: np.random.Generator, box: Boxed | None, window: tuple[float, floa
     """A crop (x, y, side) with the box anywhere in it."""
     assert box is not None
     x, y, w, h = box
-    c = (w + h) / 2
-    side = max(16.0, math.exp(rng.uniform(*np.log(window))) * math.sqrt((w + c) * (h + c)))
+    side = _side(w, h, math.exp(rng.uniform(*np.log(window))))
     fx, fy = rng.uniform(0, 1, 2)
     return (x - fx * max(0.0, side - w), y - fy * max(0.0, side - h), side)
 
@@ -829,6 +841,12 @@ def _tint(image: UInt8, colour: tuple[float, ...]) -> UInt8:
 def _blend(below: UInt8, above: UInt8, alpha: UInt8) -> UInt8:
     a = (alpha.astype(np.float32) / 255.0)[..., None]
     return cv2.convertScaleAbs(below + (above.astype(np.float32) - below) * a)
+
+
+def seeds_of(rng: np.random.Generator, settings: ClipSettings, count: int) -> tuple[int, ...]:
+    """Seeds of the looks of so many frames; all the same where the light stays as it is."""
+    seeds = tuple(int(v) for v in rng.integers(0, 2**31, count))
+    return (seeds[0],) * count if rng.random() < 1.0 - 0.4 * settings.camera else seeds
 
 
 def colours_of(rng: np.random.Generator, settings: ClipSettings) -> tuple[bool, tuple[float, float] | None]:

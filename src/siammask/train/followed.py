@@ -27,12 +27,17 @@ from siammask.train.clips import (
     Chooser,
     ClipSettings,
     Rendered,
+    about,
     colours_of,
     cut_box,
     finish,
+    gap_of,
     look,
     object_mask,
     part_of,
+    rotation,
+    seeds_of,
+    targets_of,
 )
 from siammask.train.pool import Clip, Pool
 
@@ -114,9 +119,7 @@ def _clip(
     if (gone or min(overlaps) > EASY) and rng.random() < 0.7:
         return None
     colours = colours_of(rng, settings)
-    seeds = [int(v) for v in rng.integers(0, 2**31, 1 + len(steps))]
-    if rng.random() < 1.0 - 0.4 * settings.camera:  # the light stays as it is
-        seeds = seeds[:1] * len(seeds)
+    seeds = seeds_of(rng, settings, 1 + len(steps))
     crops = [first, *(s.crop for s in steps)]
     frames = [told.frames[0], *(told.frames[n] for n in numbers)]
     pixels = [
@@ -182,8 +185,7 @@ def _video(
 ) -> tuple[list[UInt8], list[Mask]] | None:
     """Frames of a video, forwards or backwards, every one or some left out."""
     n = len(clip.pictures)
-    gap = 1 + int(rng.integers(0, settings.max_gap)) if rng.random() < settings.fast else 1
-    gap = min(gap, (n - 1) // (LEAST - 1))
+    gap = min(gap_of(rng, settings), (n - 1) // (LEAST - 1))
     count = min(LENGTH, (n - 1) // gap + 1)
     begin = int(rng.integers(n - (count - 1) * gap))
     picks = [begin + i * gap for i in range(count)]
@@ -200,7 +202,7 @@ def _still(
 ) -> tuple[list[UInt8], list[Mask]] | None:
     """A still as a moving, turning, zooming camera sees it."""
     picture = clip.pictures[0]
-    ids = [k for k, box in picture.boxes.items() if min(box[2:]) >= settings.min_side and picture.areas[k] > 150]
+    ids = targets_of(picture, settings)
     if not ids:
         return None
     k = int(rng.choice(ids))
@@ -210,21 +212,17 @@ def _still(
     fast = 2.2 if rng.random() < settings.fast else 1.0
     drift = rng.normal(0, 0.06 * size * fast, 2)
     spin, zoom = rng.normal(0, 0.01), rng.normal(0, 0.01)
-    place, frames, masks = np.eye(3), [], []
+    flat, fill = (picture.width, picture.height), mean_colour(pixels)
+    place, frames, masks = np.eye(2, 3), [], []
     for _ in range(LENGTH):
-        m, flat = place[:2], (picture.width, picture.height)
-        frames.append(cv2.warpAffine(pixels, m, flat, borderValue=mean_colour(pixels)))
-        masks.append(cv2.warpAffine(mask, m, flat, flags=cv2.INTER_NEAREST) > 0)
+        frames.append(cv2.warpAffine(pixels, place, flat, borderValue=fill))
+        masks.append(cv2.warpAffine(mask, place, flat, flags=cv2.INTER_NEAREST) > 0)
         angle, grow = spin + rng.normal(0, 0.03 * fast), math.exp(zoom + rng.normal(0, 0.02 * fast))
-        c, s = grow * math.cos(angle), grow * math.sin(angle)
-        spot = place[:2, :2] @ middle + place[:2, 2]
+        spot = place[:, :2] @ middle + place[:, 2]
         if not (0 < spot[0] < picture.width and 0 < spot[1] < picture.height):
             drift = -drift
-        goal = spot + drift + rng.standard_t(3, 2) * 0.04 * size * fast
-        turn = np.array([[c, -s], [s, c]])
-        step = np.eye(3)
-        step[:2, :2], step[:2, 2] = turn, goal - turn @ spot
-        place = step @ place
+        shift = drift + rng.standard_t(3, 2) * 0.04 * size * fast
+        place = about(place, spot, np.hstack([grow * rotation(angle), shift[:, None]]))
     return frames, masks
 
 

@@ -103,9 +103,9 @@ def held(frames: Pictures, masks: Masks, first: Mask) -> Masks:
     made = [first]
     for i in range(1, len(frames)):
         back = flow.calc(gray[i], gray[i - 1], None)  # type: ignore[call-overload]
+        before = x + back[..., 0], y + back[..., 1]
         then, piece = (
-            cv2.remap(m.astype(np.float32), x + back[..., 0], y + back[..., 1], cv2.INTER_LINEAR)
-            for m in (masks[i - 1], made[-1])
+            cv2.remap(mask.astype(np.float32), *before, cv2.INTER_LINEAR) for mask in (masks[i - 1], made[-1])
         )
         known = (masks[i] & (then > 0.5)).astype(np.float32)
         share = known * piece / np.maximum(then, 0.5)
