@@ -93,17 +93,44 @@ def test_a_target_that_is_gone(tracker: Tracker) -> None:
     assert all(clip.drifted for clip in gone)
 
 
-def test_a_part_stays_the_same_part() -> None:
+def test_parts_lie_within_their_object() -> None:
     given = scene()
     rng = np.random.default_rng(1)
-    for _ in range(6):
-        parts = followed.part(rng, given.frames, given.masks, 0.5)
-        first, last = Box.from_mask(parts[0]), Box.from_mask(parts[-1])
-        assert first is not None
-        assert last is not None
-        assert not (parts[-1] & ~given.masks[-1]).any()
-        assert abs(last.cx - first.cx - SPEED * (COUNT - 1)) < 6
-        assert abs(last.cy - first.cy) < 6
+    for _ in range(12):
+        piece = followed.part(rng, given.frames[0], given.masks[0], ClipSettings(small=0.5))
+        assert piece is not None
+        assert piece.any()
+        assert not (piece & ~given.masks[0]).any()
+        assert piece.sum() < given.masks[0].sum()
+    assert followed.part(rng, given.frames[0], np.zeros_like(given.masks[0]), ClipSettings()) is None
+
+
+def test_a_part_of_one_colour_has_the_border_of_the_colour() -> None:
+    y, x = np.mgrid[:90, :120]
+    mask = (x > 20) & (x < 100) & (y > 20) & (y < 70)
+    head = mask & (x < 45)
+    frame = np.where(head[..., None], (40, 60, 200), np.where(mask[..., None], (160, 120, 40), (90, 90, 90)))
+    rng = np.random.default_rng(0)
+    found = [followed.of_one_colour(rng, frame.astype(np.uint8), mask) for _ in range(20)]
+    assert all(piece is not None and not (piece & ~mask).any() for piece in found)
+    alike = [overlap(np.uint8(255) * piece, np.uint8(255) * head) for piece in found if piece is not None]
+    assert max(alike) > 0.9
+
+
+def test_a_target_too_small_for_colours() -> None:
+    mask = np.zeros((40, 40), np.bool_)
+    mask[10:13, 10:13] = True
+    assert followed.of_one_colour(np.random.default_rng(0), np.zeros((40, 40, 3), np.uint8), mask) is None
+
+
+def test_a_part_is_trusted_until_it_runs_over_or_is_lost() -> None:
+    whole = np.ones((20, 20), np.bool_)
+    some, most, none = (np.arange(400).reshape(20, 20) < n for n in (100, 300, 0))
+    hidden = np.zeros_like(whole)
+    assert followed.trusted([some] * 4, [whole] * 4) == 4
+    assert followed.trusted([some, some, most], [whole] * 3) == 2
+    assert followed.trusted([some, none, some], [whole] * 3) == 1
+    assert followed.trusted([some, hidden, some], [whole, hidden, whole]) == 3  # all of it was out of sight
 
 
 def test_scenes_of_videos_and_stills(pool: Pool) -> None:

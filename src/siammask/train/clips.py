@@ -61,6 +61,7 @@ class ClipSettings:
     fast: float = 0.25  # large motion between p, a, b and c
     min_side: float = 14.0  # px; objects below are not targets
     error: float = 0.08  # of the box a tracker looks around: sigma, in sides
+    coloured: float = 0.0  # of followed parts: of one colour, with a border of their own
     followed: float = 0.0  # clips of where the tracker got to (`followed.py`; on the CPU)
     camera: float = 1.0  # factor on how often frames differ in light and lack sharpness, or are compressed, or dark
 

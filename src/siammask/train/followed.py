@@ -24,6 +24,7 @@ from siammask.train import harder
 from siammask.train.clips import (
     LEAST_AREA,
     LEAST_SIDE,
+    Affine,
     Chooser,
     ClipSettings,
     Rendered,
@@ -48,6 +49,11 @@ ASTRAY = 0.5  # the last mask is where it overlaps less than this with the true 
 EASY = 0.85  # clips that the tracker draws better than this throughout are mostly left out
 KINDS = ("whole", "part", "double", "poles")
 SHARES = (0.25, 0.4, 0.2, 0.15)  # of the kinds
+SAME = 1.6  # factor on a part's share of its object up to which it counts as the same part
+CLUSTERED = 64  # pixels a side of a target whose pixels are clustered, at most
+
+
+Shown = tuple[list[UInt8], list[Mask], list[Affine] | None]  # frames, masks; of a still where each frame shows it
 
 
 class Scene(NamedTuple):
@@ -154,13 +160,20 @@ def scene(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: Clip
     clip = chooser.clip(rng)
     if not _can_be_followed(clip):
         return None
-    found = _video(rng, pool, clip, settings) if clip.is_video else _still(rng, pool, clip, settings)
+    found = (_video if clip.is_video else _still)(rng, pool, clip, settings)
     if found is None:
         return None
-    frames, masks = found
+    frames, masks, places = found
     kind = KINDS[int(rng.choice(len(KINDS), p=SHARES))]
     if kind == "part":
-        masks = part(rng, frames, masks, settings.small)
+        piece = part(rng, frames[0], masks[0], settings)
+        if piece is None:
+            return None
+        pieces = harder.held(frames, masks, piece) if places is None else [_warped(piece, place) for place in places]
+        count = trusted(pieces, masks) if places is None else len(pieces)
+        if count < LEAST:
+            return None
+        frames, masks = frames[:count], pieces[:count]
     elif kind == "double":
         frames = harder.double(frames, masks)
     elif kind == "poles":
@@ -180,9 +193,7 @@ def _can_be_followed(clip: Clip) -> bool:
     return clip.pictures[0].mask and not clip.cutout and (not clip.is_video or len(clip.pictures) >= LEAST)
 
 
-def _video(
-    rng: np.random.Generator, pool: Pool, clip: Clip, settings: ClipSettings
-) -> tuple[list[UInt8], list[Mask]] | None:
+def _video(rng: np.random.Generator, pool: Pool, clip: Clip, settings: ClipSettings) -> Shown | None:
     """Frames of a video, forwards or backwards, every one or some left out."""
     n = len(clip.pictures)
     gap = min(gap_of(rng, settings), (n - 1) // (LEAST - 1))
@@ -194,12 +205,10 @@ def _video(
     if not ids or any((p.width, p.height) != (pictures[0].width, pictures[0].height) for p in pictures):
         return None
     k = int(rng.choice(ids))
-    return [pool.pixels(p) for p in pictures], [object_mask(pool, p, k) for p in pictures]
+    return [pool.pixels(p) for p in pictures], [object_mask(pool, p, k) for p in pictures], None
 
 
-def _still(
-    rng: np.random.Generator, pool: Pool, clip: Clip, settings: ClipSettings
-) -> tuple[list[UInt8], list[Mask]] | None:
+def _still(rng: np.random.Generator, pool: Pool, clip: Clip, settings: ClipSettings) -> Shown | None:
     """A still as a moving, turning, zooming camera sees it."""
     picture = clip.pictures[0]
     ids = targets_of(picture, settings)
@@ -208,37 +217,97 @@ def _still(
     k = int(rng.choice(ids))
     x, y, w, h = picture.boxes[k]
     middle, size = np.array((x + w / 2, y + h / 2)), math.sqrt(w * h)
-    pixels, mask = pool.pixels(picture), object_mask(pool, picture, k).astype(np.uint8)
+    pixels, mask = pool.pixels(picture), object_mask(pool, picture, k)
     fast = 2.2 if rng.random() < settings.fast else 1.0
     drift = rng.normal(0, 0.06 * size * fast, 2)
     spin, zoom = rng.normal(0, 0.01), rng.normal(0, 0.01)
     flat, fill = (picture.width, picture.height), mean_colour(pixels)
-    place, frames, masks = np.eye(2, 3), [], []
+    place, places = np.eye(2, 3), []
     for _ in range(LENGTH):
-        frames.append(cv2.warpAffine(pixels, place, flat, borderValue=fill))
-        masks.append(cv2.warpAffine(mask, place, flat, flags=cv2.INTER_NEAREST) > 0)
+        places.append(place)
         angle, grow = spin + rng.normal(0, 0.03 * fast), math.exp(zoom + rng.normal(0, 0.02 * fast))
         spot = place[:, :2] @ middle + place[:, 2]
         if not (0 < spot[0] < picture.width and 0 < spot[1] < picture.height):
             drift = -drift
         shift = drift + rng.standard_t(3, 2) * 0.04 * size * fast
         place = about(place, spot, np.hstack([grow * rotation(angle), shift[:, None]]))
-    return frames, masks
+    frames = [cv2.warpAffine(pixels, place, flat, borderValue=fill) for place in places]
+    return frames, [_warped(mask, place) for place in places], places
 
 
-def part(rng: np.random.Generator, frames: list[UInt8], masks: list[Mask], small: float) -> list[Mask]:
-    """The same part of the target in each frame: cut by lines, or by a smaller box about one of its pixels."""
-    box = Box.from_mask(masks[0])
+def _warped(mask: Mask, place: Affine) -> Mask:
+    """A mask on a frame of the same size, at another place."""
+    height, width = mask.shape
+    moved = cv2.warpAffine(mask.view(np.uint8), place, (width, height), flags=cv2.INTER_NEAREST)
+    return np.asarray(moved > 0)
+
+
+def part(rng: np.random.Generator, frame: UInt8, mask: Mask, settings: ClipSettings) -> Mask | None:
+    """A part of the target: of one colour, cut by lines, or by a box about one of its pixels; None of an empty mask."""
+    box = Box.from_mask(mask)
     if box is None:
-        return masks
+        return None
+    if rng.random() < settings.coloured and (piece := of_one_colour(rng, frame, mask)) is not None:
+        return piece
     if rng.random() < 0.5:
-        return harder.held(frames, masks, cut_box(masks[0], box.xywh, part_of(rng, small)))
-    y, x = (int(v) for v in rng.choice(np.argwhere(masks[0])))
-    reach = rng.uniform(0.15 - 0.07 * bool(small), 0.4) * np.exp(rng.normal(0, 0.2, 2)) * (box.w, box.h)
-    piece = np.zeros_like(masks[0])
+        return cut_box(mask, box.xywh, part_of(rng, settings.small))
+    y, x = (int(v) for v in rng.choice(np.argwhere(mask)))
+    reach = rng.uniform(0.15 - 0.07 * bool(settings.small), 0.4) * np.exp(rng.normal(0, 0.2, 2)) * (box.w, box.h)
+    piece = np.zeros_like(mask)
     rows, columns = (slice(max(0, round(at - r)), round(at + r)) for at, r in ((y, reach[1]), (x, reach[0])))
-    piece[rows, columns] = masks[0][rows, columns]
-    return harder.held(frames, masks, piece)
+    piece[rows, columns] = mask[rows, columns]
+    return piece
+
+
+def trusted(pieces: list[Mask], wholes: list[Mask]) -> int:
+    """On how many frames a piece that was carried along may still be the same one.
+
+    Until its share of the target has changed by more than `SAME`: it has run over into the rest, or been lost.
+    """
+    shares = [piece.sum() / max(1, whole.sum()) for piece, whole in zip(pieces, wholes, strict=True)]
+    for i, (share, whole) in enumerate(zip(shares, wholes, strict=True)):
+        if whole.any() and not shares[0] / SAME <= share <= shares[0] * SAME:
+            return i
+    return len(pieces)
+
+
+def of_one_colour(rng: np.random.Generator, frame: UInt8, mask: Mask) -> Mask | None:
+    """A piece of the target with a border of its own - a face, a jersey, a wheel - as a clustering of its pixels by
+    colour and place finds it; None where none has a twelfth to two thirds of the target.
+    """
+    box = Box.from_mask(mask)
+    if box is None:
+        return None
+    x, y, w, h = (int(v) for v in box.xywh)
+    there = np.s_[y : y + h, x : x + w]
+    side = math.ceil(max(w, h) / CLUSTERED)
+    small = (max(2, w // side), max(2, h // side))
+    colours = cv2.cvtColor(cv2.resize(frame[there], small, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2LAB)
+    inside = cv2.resize(mask[there].view(np.uint8), small, interpolation=cv2.INTER_NEAREST) > 0
+    places = np.argwhere(inside)
+    count = int(rng.integers(2, 6))
+    if len(places) < 12 * count:
+        return None
+    cv2.setRNGSeed(int(rng.integers(2**31)))
+    near = rng.uniform(0.5, 2.0) * 80 / math.sqrt(len(places))  # how many levels of colour the target's size is worth
+    rows = np.hstack([colours[inside] * (0.5, 1.0, 1.0), places * near]).astype(np.float32)
+    stop = (cv2.TERM_CRITERIA_MAX_ITER | cv2.TERM_CRITERIA_EPS, 10, 1.0)
+    _, labels, _ = cv2.kmeans(rows, count, None, stop, 1, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+    label = np.zeros(inside.shape, np.uint8)
+    label[inside] = 1 + labels[:, 0]
+    pieces = []
+    for k in range(1, count + 1):
+        smooth = cv2.medianBlur((label == k).astype(np.uint8), 3)
+        _, parts, stats, _ = cv2.connectedComponentsWithStats(smooth, connectivity=4)
+        best = int(np.argmax(stats[1:, cv2.CC_STAT_AREA], axis=0)) + 1 if len(stats) > 1 else 0
+        if best and 1 / 12 < stats[best, cv2.CC_STAT_AREA] / len(places) < 2 / 3:
+            pieces.append(parts == best)
+    if not pieces:
+        return None
+    chosen = cv2.resize(pieces[int(rng.integers(len(pieces)))].astype(np.uint8), (w, h)) > 0
+    piece = np.zeros_like(mask)
+    piece[there] = chosen & mask[there]
+    return piece
 
 
 def _seen(mask: Mask, crop: Crop) -> UInt8:
