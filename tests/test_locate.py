@@ -62,11 +62,18 @@ def drawing(*parts: tuple[slice, slice], place: Box | None = None) -> Patch:
 
 def test_guided_crop_is_the_box_with_its_context() -> None:
     locator = GuidedLocator(GUIDED)
-    crop = locator.exemplar(BOX)
+    (crop,) = locator.crops(state_of())
     assert crop.side == round(GUIDED.window_factor * context_side(BOX))
     assert abs(crop.place.cx - BOX.cx) <= 0.5
-    assert locator.crops(state_of()) == (crop,)
-    assert locator.exemplar(Box(5, 5, 2, 2)).side == 16
+    (tiny,) = locator.crops(state_of(box=Box(5, 5, 2, 2)))
+    assert tiny.side == 16
+
+
+def test_guided_exemplar_shows_more_than_a_search_or_as_much() -> None:
+    wide = GuidedLocator(replace(GUIDED, window_factor=1.0, exemplar_factor=1.5)).exemplar(BOX)
+    assert wide.side == round(1.5 * context_side(BOX))
+    alike = GuidedLocator(replace(GUIDED, window_factor=1.1, exemplar_factor=0.0))
+    assert alike.crops(state_of()) == (alike.exemplar(BOX),)
 
 
 def test_guided_crop_widens_while_the_target_is_not_seen_up_to_a_limit() -> None:
@@ -79,7 +86,8 @@ def test_guided_crop_widens_while_the_target_is_not_seen_up_to_a_limit() -> None
 def test_guided_crop_widens_with_speed_where_the_settings_ask() -> None:
     hurried = GuidedLocator(replace(GUIDED, speed_gain=0.5))
     side = hurried.crops(state_of())[0].side
-    assert GuidedLocator(GUIDED).crops(state_of(velocity=(30.0, 0.0)))[0].side == side
+    steady = GuidedLocator(replace(GUIDED, speed_gain=0.0))
+    assert steady.crops(state_of(velocity=(30.0, 0.0)))[0].side == side
     own_size = (BOX.area**0.5, 0.0)
     assert hurried.crops(state_of(velocity=own_size))[0].side == pytest.approx(1.5 * side, abs=1)
     assert hurried.crops(state_of(velocity=(1e4, 0.0)))[0].side == pytest.approx(1.5 * side, abs=1)  # no more than that

@@ -46,7 +46,7 @@ def test_a_square_that_jumps_out_of_the_window_is_found_by_the_second_look() -> 
     far = replace(START, cx=START.cx + 2.2 * START.w, cy=START.cy)
     before, after = scene((START, RED)), scene((far, RED))
     for second_score, found in ((0.0, False), (0.6, True)):
-        tracker = tracker_of("guided", second_score=second_score)
+        tracker = tracker_of("guided", second_score=second_score, window_factor=1.25)
         state, _ = tracker.start(before, START)
         state, result = tracker.step(state, after)
         assert result.visible is found
@@ -365,7 +365,7 @@ def test_velocity_is_learned_over_frames() -> None:
 
 
 def test_what_is_looked_around_grows_no_faster_than_the_settings_allow() -> None:
-    tracker = tracker_of("guided", max_size_step=1.2)
+    tracker = tracker_of("guided", max_size_step=1.2, window_factor=1.25)
     state, _ = tracker.start(scene((START, RED)), START)
     state, result = tracker.step(state, scene((Box(START.cx, START.cy, 80, 60), RED)))
     assert (state.box.w, state.box.h) == pytest.approx((48, 36))

@@ -78,8 +78,9 @@ class GuidedLocator:
     settings: SearchSettings
 
     def exemplar(self, box: Box) -> Crop:
-        """Cut by the same rule as a search crop, so the network sees both at one scale."""
-        return self._crop(box, 1.0)
+        """Cut by the same rule as a search crop; wider where what surrounds the target is to be remembered as well."""
+        s = self.settings
+        return self._crop(box, s.exemplar_factor / s.window_factor if s.exemplar_factor else 1.0)
 
     def crops(self, state: TrackerState) -> tuple[Crop, ...]:
         """One crop about the box; wider with speed, and while the target is not seen."""

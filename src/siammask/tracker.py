@@ -124,7 +124,8 @@ class Tracker:
         state = TrackerState(box, size, fill, first, patch=guide)
         if given is not None:
             return self._told(state, given, True)
-        (look,) = _served(self.engine, [self._search(state, frame, locator.crops(state))])
+        crops = (crop,) if settings.guide_size else locator.crops(state)  # drawn in the crop that is remembered
+        (look,) = _served(self.engine, [self._search(state, frame, crops)])
         patch = look.patch
         if patch is not None and settings.redraw_first:
             patch = patch.cut_to(box)

@@ -40,6 +40,7 @@ class ClipSettings:
     max_gap: int = 3  # stored frames between p, a, b and c
     window: tuple[float, float] = (1.25, 3.0)  # range of the search window's factor
     usual_window: float = 1.45
+    first_window: float = 0.0  # the factor of the first frame's; 0: the usual one
     start: float = 0.22  # clips whose a is the first frame itself, drawn from its box
     absent: float = 0.06  # clips whose b or c looks elsewhere
     seek: float = 0.0  # clips whose b and c are wide and show the target anywhere, as a second look does
@@ -144,7 +145,7 @@ def plan(rng: np.random.Generator, pool: Pool, chooser: Chooser, settings: ClipS
     if boxes[FIRST] is None or boxes[P] is None or boxes[A] is None:
         return None
     drift = () if start or not clip.pictures[0].mask else _drift(rng, layers, settings)
-    first = _window(boxes[FIRST], settings.usual_window, rng, 0.02)
+    first = _window(boxes[FIRST], settings.first_window or settings.usual_window, rng, 0.02)
     a = first if start else _window(_box_of_layers(drift, P) or boxes[P], _factor(rng, settings), rng, settings.error)
     b = _window(boxes[A], _factor(rng, settings), rng, settings.error)
     c = _window(boxes[B] or boxes[A], _factor(rng, settings), rng, settings.error)
