@@ -177,10 +177,11 @@ _ROWS = (
         "this project; SiamMask with the last mask and a memory of frames as inputs",
         window_factor=1.0,
         exemplar_factor=1.25,
+        second_factor=2.5,
         speed_gain=1.0,
         max_size_step=1.05,
-        score_scale=1.021,
-        score_shift=-0.317,
+        score_scale=1.115,
+        score_shift=-0.315,
     ),
     _guided(
         "guided_small",
