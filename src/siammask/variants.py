@@ -38,7 +38,7 @@ class SearchSettings:
     scale_penalty: float = 1.0  # factor on the score of every scale but 1
     # guided variants only
     window_factor: float = 1.45  # side of the search region, in units of sqrt((w+c)(h+c))
-    exemplar_factor: float = 0.0  # the same of the first frame's crop, which is remembered; 0: as a search region at rest
+    exemplar_factor: float = 0.0  # the same of the first frame's crop; 0: as a search region at rest
     guide_size: int = 0  # the exemplar's mask and the last mask are given on a grid of this size; 0: not given
     give_last: bool = True  # the last mask is given to a search; else an empty one
     redraw_first: bool = False  # given only a box: draw the first frame and remember that instead of the filled box
