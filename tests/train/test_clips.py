@@ -132,6 +132,14 @@ def test_the_target_keeps_near_the_middle(pool: Pool) -> None:
         assert overlap(drawn.before > 127, drawn.masks[1] > 127) > 0.3
 
 
+def test_the_first_crop_may_be_wider_than_the_others(pool: Pool) -> None:
+    alike, wider = (replace(QUIET, usual_window=1.0, first_window=factor) for factor in (0.0, 1.5))
+    for seed in range(5):
+        (a, b) = (next(plans(pool, settings, 1, seed))[0] for settings in (alike, wider))
+        assert b.crops[FIRST][2] == pytest.approx(1.5 * a.crops[FIRST][2])
+        assert b.crops[A] == a.crops[A]
+
+
 def test_start_clips_search_the_first_frame_itself(pool: Pool) -> None:
     for made, drawn in plans(pool, replace(ClipSettings(), start=1.0), 6):
         assert drawn.start
