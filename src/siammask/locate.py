@@ -169,8 +169,8 @@ def choose_part(
     """The part of a drawn patch that is the target, everything else zeroed, and its box; None where nothing is drawn.
 
     Of the connected parts above the threshold the heaviest is chosen: probability mass weighted by the share that the
-    last mask saw and by the best score cell. Other parts stay when they are large and near enough to be the same object
-    behind an occluder.
+    last mask saw and by the best score cell. Other parts stay when they are large, near and certain enough to be the same
+    object behind an occluder.
     """
     binary = (patch.values > s.mask_threshold).view(np.uint8)
     # labels of 16 bits take half the time of wider ones; stats: x, y, w, h, area of each part
@@ -193,7 +193,8 @@ def choose_part(
     if on_peak:
         weight[on_peak] += s.peak_weight * mass[on_peak]
     best = 1 + int(np.argmax(weight[1:]))
-    keep = [k for k in range(1, count) if k == best or _belongs(stats[k], stats[best], s)]
+    certain = mass >= s.part_certainty * mass[best] / stats[best][4] * stats[:, 4]
+    keep = [k for k in range(1, count) if k == best or (certain[k] and _belongs(stats[k], stats[best], s))]
     dropped = np.ones(count, np.bool_)
     dropped[[0, *keep]] = False
     values = patch.values

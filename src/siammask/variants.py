@@ -51,7 +51,8 @@ class SearchSettings:
     peak_weight: float = 0.5  # ... + this where the best score cell lies on it
     mass_weight: float = 0.1  # ... + this)
     part_area: float = 0.25  # another part stays when it has at least this share of the chosen one's area ...
-    part_gap: float = 0.25  # ... and is no farther from it than this share of its longer side
+    part_gap: float = 0.25  # ... is no farther from it than this share of its longer side ...
+    part_certainty: float = 0.0  # ... and is on average at least this times as probable
     box_share: float = 0.0  # the box is in this share the one the network says (where it does), else the mask's
     max_size_step: float = 1.6  # no side of the box that is looked around grows or shrinks more in a step (a factor)
     # where to look next
@@ -179,6 +180,9 @@ _ROWS = (
         exemplar_factor=1.25,
         second_factor=2.5,
         speed_gain=1.0,
+        part_area=0.03,
+        part_gap=1.0,
+        part_certainty=0.85,
         max_size_step=1.05,
         score_scale=1.115,
         score_shift=-0.315,

@@ -72,6 +72,7 @@ class LossConfig:
 
     mask: float = 1.0
     dice: float = 1.0
+    extent: float = 0.0  # of true masks too: thin ends that carry the box count as rows and columns
     coarse: float = 0.3
     score: float = 0.3
     overlap: float = 0.2

@@ -25,7 +25,8 @@ def guided_losses(
     edge = 1.0 + weights.boundary * boundary(truth)
     bce = _mean(F.binary_cross_entropy_with_logits(logits, truth, edge, reduction="none")) / _mean(edge)
     probability = torch.sigmoid(logits)
-    dice = torch.where(boxed, _projected(probability, truth), _dice(probability, truth, (1, 2, 3)))
+    extent = _projected(probability, truth)
+    dice = torch.where(boxed, extent, _dice(probability, truth, (1, 2, 3)))
     at32 = F.avg_pool2d(truth, 4)
     coarse = _mean(F.binary_cross_entropy_with_logits(drawing.coarse, at32, reduction="none"))
     cells, importance = score_target(truth, drawing.score.shape[-1])
@@ -34,6 +35,7 @@ def guided_losses(
     found = {
         "mask": (bce * share).sum(),
         "dice": dice.mean(),
+        "extent": (extent * share).sum(),
         "coarse": (coarse * share).sum(),
         "score": score,
         "overlap": overlap,
