@@ -149,6 +149,7 @@ def test_a_mask_that_fills_the_patch_ends_at_its_rim() -> None:
     assert chosen[1] == Box.from_xywh(0, 0, 128, 128)
 
 
+STRICT = replace(GUIDED, part_area=0.1, part_gap=0.25, part_certainty=0.85)
 SMALL, LARGE = (slice(10, 30), slice(10, 30)), (slice(60, 110), slice(60, 110))
 
 
@@ -164,7 +165,7 @@ SMALL, LARGE = (slice(10, 30), slice(10, 30)), (slice(60, 110), slice(60, 110))
 def test_which_part_is_the_target(
     last: Patch | None, peak: tuple[float, float] | None, chosen: tuple[slice, slice], why: str
 ) -> None:
-    got = choose_part(drawing(SMALL, LARGE), last, peak, GUIDED)
+    got = choose_part(drawing(SMALL, LARGE), last, peak, STRICT)
     assert got is not None
     np.testing.assert_array_equal(got[0].values, drawing(chosen).values, err_msg=why)
 
@@ -172,7 +173,7 @@ def test_which_part_is_the_target(
 def test_of_two_alike_the_score_peak_decides() -> None:
     left, right = (slice(50, 70), slice(10, 30)), (slice(50, 70), slice(90, 110))
     for peak, part in (((20.0, 60.0), left), ((100.0, 60.0), right)):
-        got = choose_part(drawing(left, right), None, peak, GUIDED)
+        got = choose_part(drawing(left, right), None, peak, STRICT)
         assert got is not None
         np.testing.assert_array_equal(got[0].values, drawing(part).values)
 
@@ -187,11 +188,20 @@ def test_of_two_alike_the_score_peak_decides() -> None:
 )
 def test_parts_of_an_object_that_is_split(other: tuple[slice, slice], kept: bool, why: str) -> None:
     body = (slice(0, 40), slice(20, 60))
-    got = choose_part(drawing(body, other), drawing(body), None, GUIDED)
+    got = choose_part(drawing(body, other), drawing(body), None, STRICT)
     assert got is not None
     patch, box = got
     assert bool(patch.values[other].any()) is kept, why
     assert (box.h > 45) is kept
+
+
+def test_a_part_stays_only_where_it_is_about_as_probable_as_the_chosen_one() -> None:
+    body, other = (slice(0, 40), slice(20, 60)), (slice(46, 66), slice(20, 60))
+    for share, kept in ((0.9, True), (0.8, False)):
+        values = drawing(body).values + np.float32(share) * drawing(other).values
+        got = choose_part(replace(drawing(body), values=values), None, None, STRICT)
+        assert got is not None
+        assert bool(got[0].values[other].any()) is kept
 
 
 def test_choosing_leaves_the_drawing_as_it_was() -> None:
