@@ -169,8 +169,8 @@ def choose_part(
     """The part of a drawn patch that is the target, everything else zeroed, and its box; None where nothing is drawn.
 
     Of the connected parts above the threshold the heaviest is chosen: probability mass weighted by the share that the
-    last mask saw and by the best score cell. Other parts stay when they are large, near and certain enough to be the same
-    object behind an occluder.
+    last mask saw and by the best score cell. Other parts stay when they are large, near and certain enough to be the
+    same object behind an occluder.
     """
     binary = (patch.values > s.mask_threshold).view(np.uint8)
     # labels of 16 bits take half the time of wider ones; stats: x, y, w, h, area of each part

@@ -155,6 +155,17 @@ def test_score_target_of_nothing() -> None:
     torch.testing.assert_close(weight, torch.full((1, 1, 16, 16), 0.5))
 
 
+def test_thin_ends_of_a_mask_count_by_its_extent() -> None:
+    """A pole that leaves a body costs more when its rows are asked for than its few pixels do."""
+    goal = truth(HERE)
+    goal[..., 5 : HERE[1], 60:62] = 1.0
+    short = losses.guided_losses(drawing(truth(HERE)), goal, LossConfig(extent=1.0))
+    assert float(short["extent"]) > 0.05 > float(short["dice"])
+    assert float(losses.guided_losses(drawing(goal), goal, LossConfig(extent=1.0))["extent"]) < 0.02
+    boxed = losses.guided_losses(drawing(truth(HERE)), goal, LossConfig(extent=1.0), torch.tensor([True]))
+    assert float(boxed["extent"]) == 0.0  # it is their dice
+
+
 def test_a_box_asks_for_the_extent_alone() -> None:
     goal = truth(HERE)
     boxed = torch.tensor([True])

@@ -35,11 +35,12 @@ def guided_losses(
     found = {
         "mask": (bce * share).sum(),
         "dice": dice.mean(),
-        "extent": (extent * share).sum(),
         "coarse": (coarse * share).sum(),
         "score": score,
         "overlap": overlap,
     }
+    if weights.extent:
+        found["extent"] = (extent * share).sum()
     return found if drawing.box is None else found | {"box": box_loss(drawing.box, truth)}
 
 
